@@ -1,0 +1,94 @@
+"""Sample grids: many small images in one PNG, a column a class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ganguard.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+    from torch import Tensor
+
+GAP = 2  # px around every tile
+SHOWN_SIDE = 64  # px; smaller images are enlarged by a whole factor, or eyes and captions have no room
+CAPTION_HEIGHT = 16  # px
+FONT_SIZE = 11
+
+
+def save_grid(images: Tensor, path: str | Path, *, columns: int, class_names: Sequence[str] = ()) -> None:
+    """Write images (N, C, H, W) in [-1, 1], C = 1 or 3, as a PNG at ``path``.
+
+    Image i stands in row i // columns and column i % columns; so with labels 0, 1, … columns - 1, 0, 1, … each
+    column is a class, and ``class_names`` are written above. The file appears whole or not at all; it is not
+    flushed to the disk, since it can be made again. Draws no random numbers. Raises OSError where it can't
+    be written.
+    """
+    if images.ndim != 4 or len(images) == 0 or images.shape[1] not in (1, 3) or columns < 1:
+        raise UsageError(
+            f"a grid takes at least one image of 1 or 3 channels in at least one column, "
+            f"not a tensor of {tuple(images.shape)} in {columns}"
+        )
+    picture = _with_captions(_tiled(images, columns), columns, class_names)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        picture.save(temporary, format="PNG")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def tile_scale(height: int, width: int) -> int:
+    """How many picture pixels an image pixel gets on each side."""
+    return max(1, SHOWN_SIDE // max(height, width))
+
+
+def _tiled(images: Tensor, columns: int) -> Image.Image:
+    """A white picture with the images in rows of ``columns``."""
+    from PIL import Image
+
+    bytes_ = ((images.detach().float() + 1) * 127.5).round().clamp(0, 255).byte()
+    pixels = bytes_.permute(0, 2, 3, 1).cpu().numpy()
+    count, height, width, channels = pixels.shape
+    scale = tile_scale(height, width)
+    step_x, step_y = width * scale + GAP, height * scale + GAP
+    rows = -(-count // columns)
+    mode = "L" if channels == 1 else "RGB"
+    picture = Image.new(mode, (columns * step_x + GAP, rows * step_y + GAP), "white")
+    for index, tile in enumerate(pixels):
+        enlarged = tile.repeat(scale, 0).repeat(scale, 1)
+        corner = (index % columns * step_x + GAP, index // columns * step_y + GAP)
+        picture.paste(Image.fromarray(enlarged.squeeze(2) if mode == "L" else enlarged), corner)
+    return picture
+
+
+def _with_captions(grid: Image.Image, columns: int, class_names: Sequence[str]) -> Image.Image:
+    """The grid below a line of names, each centred over its column; as it is where there are none."""
+    if not class_names:
+        return grid
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(FONT_SIZE)
+    picture = Image.new(grid.mode, (grid.width, grid.height + CAPTION_HEIGHT), "white")
+    picture.paste(grid, (0, CAPTION_HEIGHT))
+    draw = ImageDraw.Draw(picture)
+    step = (grid.width - GAP) // columns
+    for column, name in enumerate(class_names[:columns]):
+        caption = _fitting(name, font, step - GAP)
+        left = GAP + column * step + (step - GAP - font.getlength(caption)) / 2
+        draw.text((left, GAP), caption, fill="black", font=font)
+    return picture
+
+
+def _fitting(name: str, font: FreeTypeFont | ImageFont, width: int) -> str:
+    """As much of the name as fits into ``width`` px, in letters that Pillow's own font has."""
+    caption = name.encode("latin-1", "replace").decode("latin-1")
+    while caption and font.getlength(caption) > width:
+        caption = caption[:-1]
+    return caption

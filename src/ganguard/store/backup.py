@@ -1,0 +1,73 @@
+"""Verified copies of checkpoints."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+from ganguard.errors import SaveFailed, UsageError
+from ganguard.store import catalog, durable, envelope, names
+from ganguard.store.catalog import Catalog, Entry
+from ganguard.store.durable import why
+from ganguard.store.envelope import State
+
+
+def back_up(file: Path, target: Path) -> list[Path]:
+    """Copy a checkpoint, with its companions, into ``target`` and verify the copy; never over another file.
+
+    Returns:
+        The copies, the head last.
+
+    Raises:
+        UsageError: there is no such checkpoint.
+        DamagedCheckpoint: the checkpoint itself is damaged; nothing was copied.
+        SaveFailed: the copy could not be written, or did not come back as written.
+    """
+    if not file.exists():
+        raise UsageError(f"There is no file {file}. List the checkpoints with --list.")
+    entry = catalog.read(file)
+    if entry.state is not State.OLDER:
+        envelope.verify(file)
+    companions = _companions_of(entry)
+    now = datetime.datetime.now()
+    needed = entry.size + sum(c.size for c in companions)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        if (free := durable.free_bytes(target)) < needed:
+            raise SaveFailed(
+                f"{needed / 1e6:.1f} MB are needed in {target} and {free / 1e6:.1f} MB are free",
+                needed=needed,
+            )
+        return [_copy(item, target, now) for item in [*companions, entry]]
+    except OSError as error:
+        raise SaveFailed(f"The backup failed: {why(error)}", needed=needed) from error
+
+
+def _companions_of(entry: Entry) -> list[Entry]:
+    if entry.summary is None or not entry.summary.companions:
+        return []
+    there = Catalog.of(entry.path.parent)
+    if lacking := there.lacking(entry):
+        raise UsageError(f"{entry.path.name} lacks its second file {lacking[0]}. Put the two side by side first.")
+    companions = there.companions(entry)
+    for companion in companions:
+        envelope.verify(companion.path)
+    return companions
+
+
+def _copy(entry: Entry, target: Path, now: datetime.datetime) -> Path:
+    path = names.free(target, names.backup(entry.path, now))
+    temporary = durable.temporary_name(path)
+    try:
+        durable.copy(entry.path, temporary)
+        with temporary.open("rb+") as file:
+            durable.sync_file(file.fileno())
+        if envelope.file_digest(temporary) != envelope.file_digest(entry.path):
+            raise SaveFailed(f"The copy of {entry.path.name} did not come back as written; check the disk of {target}")
+        durable.protect(temporary)
+        durable.replace(temporary, path)
+        durable.sync_folder(target)
+    finally:
+        if temporary.exists():
+            durable.remove(temporary)
+    return path

@@ -1,0 +1,84 @@
+"""A new checkpoint: whole and durable under its name, or not there at all.
+
+Temporary name in the same folder, write, fsync, rename, fsync the folder. Of a checkpoint of two files the
+companion goes first and the head, which holds the companion's digest, last: the checkpoint exists with its head.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from ganguard.errors import SaveFailed
+from ganguard.store import catalog, durable, envelope, names
+from ganguard.store.catalog import Entry
+from ganguard.store.durable import why
+from ganguard.store.summary import Companion, Summary
+
+Dump = Callable[[envelope.HashingFile], None]
+_MARGIN = 1 << 20  # directory blocks, the summary, rounding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One file to be written: its summary, whose ``name`` is the name wanted, and what writes its bytes."""
+
+    summary: Summary
+    dump: Dump
+    expected_bytes: int
+
+
+class Writer(Protocol):
+    """Who writes: this process now; a helper process may take its place."""
+
+    def __call__(self, folder: Path, parts: Sequence[Part]) -> Entry:
+        """Write ``parts``, the head last; returns the head as it is on disk. Raises SaveFailed."""
+
+
+def commit(folder: Path, parts: Sequence[Part]) -> Entry:
+    """Write a checkpoint of one file, or of companions and their head (the last).
+
+    Raises:
+        SaveFailed: nothing was changed; the message says why and how many bytes are needed.
+    """
+    needed = sum(part.expected_bytes for part in parts) + _MARGIN
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = durable.free_bytes(folder)
+        if free < needed:
+            raise SaveFailed(f"{needed / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB are free", needed=needed)
+        companions: list[Companion] = []
+        for part in parts:
+            path = _write(folder, replace(part.summary, companions=tuple(companions)), part.dump)
+            entry = catalog.read(path)
+            companions.append(Companion(name=path.name, digest=entry.digest))
+        return entry
+    except OSError as error:
+        raise SaveFailed(why(error), needed=needed) from error
+    except RuntimeError as error:
+        # torch's zip writer turns an OSError of write() into a RuntimeError of its own.
+        cause = error.__context__ if isinstance(error.__context__, OSError) else None
+        raise SaveFailed(why(cause) if cause else str(error), needed=needed) from error
+
+
+def _write(folder: Path, summary: Summary, dump: Dump) -> Path:
+    path = names.free(folder, summary.name)
+    summary = replace(summary, name=path.name)
+    temporary = durable.temporary_name(path)
+    try:
+        with temporary.open("xb", buffering=0) as file:
+            hashed = envelope.HashingFile(file)
+            dump(hashed)
+            envelope.seal(file, hashed, summary.to_json())
+            durable.sync_file(file.fileno())
+        durable.protect(temporary)
+        durable.replace(temporary, path)
+        durable.sync_folder(folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            durable.remove(temporary)
+        raise
+    return path

@@ -1,0 +1,118 @@
+"""One writer: a lock for the life of the training process and no longer.
+
+A POSIX record lock belongs to the process alone: forked data workers do not inherit it (``flock`` they do, which
+is why the usual lock libraries do not serve here), and the kernel drops it with the process, however it ends.
+Windows' region locks behave alike. The lock's file stays where it is and means nothing by itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from ganguard.errors import FolderInUse
+
+TRAINING = ".ganguard.lock"
+REMOVAL = ".ganguard.removal.lock"
+_UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+_OFFSET = 1 << 30  # beyond the text, so that others can read who holds it under Windows too
+
+# Record locks do not exclude within a process, and closing any descriptor of the file would drop them.
+_held: dict[str, Lock] = {}
+
+
+class Lock:
+    """A lock on ``folder``; use with ``with``.
+
+    Args:
+        folder: what is locked; must exist.
+        name: ``TRAINING`` or ``REMOVAL``.
+        wait_s: how long to wait for another holder before giving up.
+        warn: told once where the file system cannot lock; the run goes on unprotected.
+
+    Raises:
+        FolderInUse: on entering, where another holds it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str = TRAINING,
+        *,
+        wait_s: float = 0,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self._path = folder / name
+        self._key = str(self._path.resolve())
+        self._wait_s = wait_s
+        self._warn = warn
+        self._descriptor = -1
+
+    def __enter__(self) -> Lock:
+        deadline = time.monotonic() + self._wait_s
+        while not self._acquire():
+            if time.monotonic() >= deadline:
+                raise FolderInUse(self._holder_message())
+            time.sleep(0.05)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _held.pop(self._key, None)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _acquire(self) -> bool:
+        if self._key in _held:
+            return False
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOINHERIT", 0), 0o644)
+        try:
+            _lock_region(descriptor)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                os.close(descriptor)
+                return False
+            if self._warn:
+                self._warn(f"{self._path.parent} cannot be locked here: do not start a second training in it.")
+        self._descriptor = descriptor
+        _held[self._key] = self
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "command": sys.argv, "since": time.time()}
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, json.dumps(holder).encode())
+        return True
+
+    def _holder_message(self) -> str:
+        folder = self._path.parent
+        if self._key in _held:
+            return f"{folder} is in use by this process already. Leave the first guard before entering a second."
+        try:
+            holder = json.loads(self._path.read_bytes())
+            since = time.strftime("%Y-%m-%d %H:%M", time.localtime(holder["since"]))
+            who = f"process {holder['pid']} on {holder['host']} since {since} ({' '.join(holder['command'])})"
+        except (OSError, ValueError, KeyError, TypeError):
+            who = "another process"
+        return f"{folder} is in use by {who}. Stop that one first, or choose another folder."
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock_region(descriptor: int) -> None:
+        os.lseek(descriptor, _OFFSET, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock_region(descriptor: int) -> None:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _OFFSET)

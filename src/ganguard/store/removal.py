@@ -1,0 +1,186 @@
+"""The only code that deletes checkpoints.
+
+Before anything goes, one survivor is verified byte by byte, under a short lock, and what may go is decided again
+under it: a training and a manager may both be at work.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from ganguard.errors import DamagedCheckpoint, UnreadableCheckpoint, UsageError
+from ganguard.store import catalog, durable, envelope, names, runfile
+from ganguard.store.catalog import Catalog, Entry, newest_first
+from ganguard.store.envelope import State
+from ganguard.store.lock import REMOVAL, Lock
+from ganguard.store.retention import Policy, expendable
+
+_WAIT_S = 30.0
+
+
+def current_heads(there: Catalog) -> list[Entry]:
+    """The checkpoints of the folder's own run; other runs are nobody's to clean up."""
+    run = runfile.identify(there)
+    return there.runs().get(run.run, []) if run else []
+
+
+def prune(folder: Path, policy: Policy, *, dry_run: bool = False) -> list[Entry]:
+    """Remove what ``policy`` does not keep; returns what went (or would go).
+
+    Raises:
+        DamagedCheckpoint: no survivor is good; nothing was removed.
+        FolderInUse: another removal takes longer than half a minute.
+    """
+    if not folder.is_dir():
+        return []
+    with Lock(folder, REMOVAL, wait_s=_WAIT_S):
+        there = Catalog.of(folder)
+        heads = current_heads(there)
+        named = policy.named | _named(folder)
+        going = expendable(heads, Policy(**{**vars(policy), "named": named}))
+        if dry_run or not going:
+            return going
+        paths = {entry.path for entry in going}
+        require_survivor(there, [head for head in heads if head.path not in paths])
+        for entry in going:
+            _remove(there, entry, [head for head in heads if head.path not in paths])
+        durable.sync_folder(folder)
+        return going
+
+
+def delete(file: Path, folder: Path, *, force: bool = False) -> list[Path]:
+    """Remove one checkpoint, its companions too; returns the paths that went.
+
+    Args:
+        folder: the checkpoint folder that ``file`` belongs to (it may also lie in its backups or set-aside files).
+
+    Raises:
+        UsageError: the file is an alias, no checkpoint, or outside; or the last good one, and ``force`` is not given.
+        DamagedCheckpoint: every survivor is damaged.
+    """
+    require_inside(file, folder)
+    with Lock(folder, REMOVAL, wait_s=_WAIT_S):
+        home = Catalog.of(file.parent)
+        entry = next((e for e in home.entries if e.path.name == file.name), None)
+        if entry is None:
+            raise UsageError(f"{file} is not a checkpoint file. List them with --list.")
+        if entry.path.name == names.LATEST:
+            raise UsageError(
+                f"{file.name} is only a second name of the newest checkpoint; delete that one by its own name."
+            )
+        if entry.summary is not None and not entry.is_head:
+            raise UsageError(f"{file.name} is the second file of a checkpoint; delete its first file, and both go.")
+        survivors = [e for e in _elsewhere(home, folder) if e.digest != entry.digest]
+        if not force and entry.state in (State.WHOLE, State.OLDER):
+            _refuse_the_last(entry, survivors)
+        gone = _remove(home, entry, survivors)
+        _drop_alias(folder, entry, survivors)
+        durable.sync_folder(file.parent)
+        return gone
+
+
+def _refuse_the_last(entry: Entry, survivors: list[Entry]) -> None:
+    mine = [e for e in survivors if not entry.summary or (e.summary and e.summary.run == entry.summary.run)]
+    if not [e for e in mine if e.summary and e.summary.finite]:
+        raise UsageError(
+            f"{entry.path.name} is the last good checkpoint of its run. "
+            "Back it up elsewhere first, or add --force to delete it all the same."
+        )
+    require_survivor(None, mine)
+
+
+def require_survivor(there: Catalog | None, survivors: Sequence[Entry]) -> Entry:
+    """The newest of ``survivors`` that is good, byte by byte.
+
+    Raises:
+        DamagedCheckpoint: there is none.
+    """
+    for entry in newest_first(e for e in survivors if e.summary and e.summary.finite):
+        try:
+            envelope.verify(entry.path)
+            siblings = there or Catalog.of(entry.path.parent)
+            for companion in siblings.companions(entry):
+                envelope.verify(companion.path)
+            return entry
+        except (DamagedCheckpoint, UnreadableCheckpoint):
+            continue
+    raise DamagedCheckpoint(
+        "No checkpoint that would remain is good, so nothing is removed. Look closer with --verify."
+    )
+
+
+def _elsewhere(home: Catalog, folder: Path) -> list[Entry]:
+    """All heads in the checkpoint folder, its backups, and the folder that the file lies in."""
+    found = {}
+    for place in (folder, backups(folder), home.folder):
+        for entry in Catalog.of(place).heads:
+            found[entry.path.resolve()] = entry
+    return list(found.values())
+
+
+def _remove(there: Catalog, entry: Entry, survivors: Sequence[Entry]) -> list[Path]:
+    """Remove a head, then those of its companions that no survivor needs."""
+    needed = {c.digest for e in survivors if e.summary for c in e.summary.companions}
+    going = [entry, *(c for c in there.companions(entry) if c.digest not in needed)]
+    for item in going:
+        durable.remove(item.path)
+    return [item.path for item in going]
+
+
+def _drop_alias(folder: Path, gone: Entry, survivors: Sequence[Entry]) -> None:
+    """An alias of what was deleted would bring it back at the next start: point it at the newest survivor."""
+    from ganguard.store import aliases
+
+    alias = folder / names.LATEST
+    if not alias.exists() or catalog.read(alias).digest != gone.digest or gone.path.parent != folder:
+        return
+    durable.remove(alias)
+    left = newest_first(e for e in survivors if e.path.parent == folder)
+    if left:
+        aliases.point(alias, left[0].path)
+
+
+def _named(folder: Path) -> frozenset[str]:
+    recorded = runfile.read(folder)
+    return frozenset((recorded.named or {}).values()) if recorded else frozenset()
+
+
+def backups(folder: Path) -> Path:
+    """Where the backups of a checkpoint folder lie: beside it."""
+    return folder.absolute().parent / names.BACKUPS
+
+
+def require_inside(file: Path, folder: Path) -> None:
+    """Refuse what is neither in the checkpoint folder, nor set aside in it, nor among its backups.
+
+    Raises:
+        UsageError
+    """
+    if not file.exists():
+        raise UsageError(f"There is no file {file}. List the checkpoints with --list.")
+    parent = file.absolute().parent.resolve()
+    home = folder.absolute().resolve()
+    aside = home / names.SET_ASIDE
+    if parent not in (home, backups(folder).resolve()) and aside not in parent.parents:
+        raise UsageError(f"{file} lies outside {folder}. Name the folder that it belongs to with --checkpoint-dir.")
+
+
+def clear_set_aside(folder: Path, *, dry_run: bool = False) -> list[Path]:
+    """Remove everything that was set aside, if the folder still holds a good checkpoint; returns the files.
+
+    Raises:
+        DamagedCheckpoint: it holds none, so what was set aside may be all there is.
+    """
+    aside = folder / names.SET_ASIDE
+    files = sorted(path for path in aside.rglob("*") if path.is_file())
+    if dry_run or not files:
+        return files
+    with Lock(folder, REMOVAL, wait_s=_WAIT_S):
+        there = Catalog.of(folder)
+        require_survivor(there, there.heads)
+        for path in files:
+            durable.remove(path)
+        shutil.rmtree(aside)
+    return files

@@ -1,0 +1,105 @@
+"""Sample grids."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ganguard.errors import UsageError
+from ganguard.reports import grids
+from ganguard.reports.grids import CAPTION_HEIGHT, GAP, save_grid, tile_scale
+
+
+def read(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_every_pixel_is_where_it_belongs(tmp_path):
+    levels = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0])
+    images = levels[:, None, None, None].expand(5, 1, 64, 64).clone()
+    images[0, 0, 0, 63] = 1
+    save_grid(images, tmp_path / "grid.png", columns=3)
+    pixels = read(tmp_path / "grid.png")
+    assert pixels.shape == (2 * (64 + GAP) + GAP, 3 * (64 + GAP) + GAP)
+    corners = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    shown = [pixels[GAP + 20 + row * (64 + GAP), GAP + 20 + column * (64 + GAP)] for row, column in corners]
+    assert shown == [0, 64, 128, 191, 255]
+    assert pixels[GAP, GAP + 63] == 255
+    assert pixels[GAP, GAP + 62] == 0
+    assert (pixels[-64:, -64:] == 255).all()  # the sixth place is empty
+
+
+def test_small_images_are_enlarged_by_a_whole_factor(tmp_path):
+    image = torch.rand(1, 3, 16, 16) * 2 - 1
+    save_grid(image, tmp_path / "grid.png", columns=1)
+    pixels = read(tmp_path / "grid.png")
+    scale = tile_scale(16, 16)
+    assert scale == 4
+    assert pixels.shape == (64 + 2 * GAP, 64 + 2 * GAP, 3)
+    expected = ((image[0] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+    assert (pixels[GAP:-GAP:scale, GAP:-GAP:scale] == expected).all()
+    assert [tile_scale(side, side) for side in (28, 32, 64, 128)] == [2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_class_names_stand_above_their_columns(tmp_path, channels):
+    save_grid(torch.full((4, channels, 32, 32), 1.0), tmp_path / "a.png", columns=2, class_names=["", "Bolsa"])
+    pixels = read(tmp_path / "a.png")
+    assert pixels.shape[0] == CAPTION_HEIGHT + 2 * (64 + GAP) + GAP
+    captions = pixels[:CAPTION_HEIGHT]
+    middle = captions.shape[1] // 2
+    assert (captions[:, :middle] == 255).all()
+    assert captions[:, middle:].min() < 100
+    assert (pixels[CAPTION_HEIGHT:] == 255).all()
+
+
+def test_long_and_foreign_names_never_fail_or_overlap(tmp_path):
+    names = ["W" * 200, "上衣 \N{GRINNING FACE}"]
+    save_grid(torch.ones(2, 1, 32, 32), tmp_path / "grid.png", columns=2, class_names=names)
+    captions = read(tmp_path / "grid.png")[:CAPTION_HEIGHT]
+    assert (captions[:, 64 + GAP : 64 + 2 * GAP] == 255).all()
+
+
+def test_values_outside_the_range_are_clipped(tmp_path):
+    save_grid(torch.tensor([-3.0, 3.0])[:, None, None, None].expand(2, 1, 64, 64), tmp_path / "g.png", columns=2)
+    pixels = read(tmp_path / "g.png")
+    assert pixels[GAP, GAP] == 0
+    assert pixels[GAP, -GAP - 1] == 255
+
+
+def test_the_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "samples" / "grid.png"
+    save_grid(torch.zeros(1, 1, 32, 32), path, columns=1)
+    before = path.read_bytes()
+
+    def fail(self, file, **_):
+        file.write_bytes(b"half of a pic")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OSError, match="No space"):
+        save_grid(torch.ones(1, 1, 32, 32), path, columns=1)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_no_random_numbers_are_drawn(tmp_path):
+    before = torch.get_rng_state()
+    save_grid(torch.zeros(2, 1, 32, 32), tmp_path / "g.png", columns=2, class_names=["a", "b"])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("shape", "columns"), [((0, 1, 8, 8), 1), ((1, 2, 8, 8), 1), ((8, 8), 1), ((1, 1, 8, 8), 0)])
+def test_what_is_no_grid_is_a_usage_error(tmp_path, shape, columns):
+    with pytest.raises(UsageError, match="a grid takes"):
+        save_grid(torch.zeros(shape), tmp_path / "g.png", columns=columns)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_module_loads_neither_torch_nor_pillow():
+    import subprocess
+    import sys
+
+    code = f"import sys, {grids.__name__}; sys.exit(bool({{'torch', 'PIL'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

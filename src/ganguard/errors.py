@@ -1,20 +1,20 @@
 """Every exception that ganguard raises.
 
-    GanguardError                 has an exit code; its text ends in what to do next
-    ├── UsageError          2     a wrong or contradicting option, a loop that breaks the contract
-    │   └── DataError       2     a data folder or file that cannot be trained on
-    ├── CheckpointError     3     no usable checkpoint
-    │   ├── NoCheckpoint    3     none there, or none that may be resumed unasked
-    │   ├── DamagedCheckpoint 3   proven damage: the bytes are not those that were written
-    │   ├── UnreadableCheckpoint 3  not proven damage: a read error, a permission, a newer format
-    │   ├── RefusedCheckpoint 3   unpickling would need more than plain types and tensors
-    │   └── DoesNotFit      3     whole, but made for other networks or another configuration
-    ├── FolderInUse         4     another training holds the folder
-    └── SaveFailed          6     a checkpoint could not be written
+GanguardError                 has an exit code; its text ends in what to do next
+├── UsageError          2     a wrong or contradicting option, a loop that breaks the contract
+│   └── DataError       2     a data folder or file that cannot be trained on
+├── CheckpointError     3     no usable checkpoint
+│   ├── NoCheckpoint    3     none there, or none that may be resumed unasked
+│   ├── DamagedCheckpoint 3   proven damage: the bytes are not those that were written
+│   ├── UnreadableCheckpoint 3  not proven damage: a read error, a permission, a newer format
+│   ├── RefusedCheckpoint 3   unpickling would need more than plain types and tensors
+│   └── DoesNotFit      3     whole, but made for other networks or another configuration
+├── FolderInUse         4     another training holds the folder
+└── SaveFailed          6     a checkpoint could not be written
 
-    SystemExit
-    ├── Stopped   128 + signal    the run was asked to stop, and has saved
-    └── NotSaved            6     the run ended, and its newest state is not on disk
+SystemExit
+├── Stopped   128 + signal    the run was asked to stop, and has saved
+└── NotSaved            6     the run ended, and its newest state is not on disk
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 from ganguard.store import envelope, names
 from ganguard.store.durable import TEMPORARY_PREFIX
 from ganguard.store.envelope import State
-from ganguard.store.summary import Kind, Summary, from_json
+from ganguard.store.summary import Kind, Lineage, Summary, from_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +140,8 @@ def newest_first(entries: Iterable[Entry]) -> list[Entry]:
     return sorted(entries, key=key, reverse=True)
 
 
-def on_line(summary: Summary, branch: int, lineage: tuple[int, ...]) -> bool:
+def on_line(summary: Summary, branch: int, lineage: Lineage) -> bool:
     """Whether a checkpoint belongs to the branch that ``lineage`` describes, or lies on the way to it."""
     if summary.branch >= len(lineage):
         return summary.branch == branch
-    return summary.step <= lineage[summary.branch]
+    return (summary.step, summary.epoch) <= lineage[summary.branch]

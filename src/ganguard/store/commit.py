@@ -58,10 +58,6 @@ def commit(folder: Path, parts: Sequence[Part]) -> Entry:
         return entry
     except OSError as error:
         raise SaveFailed(why(error), needed=needed) from error
-    except RuntimeError as error:
-        # torch's zip writer turns an OSError of write() into a RuntimeError of its own.
-        cause = error.__context__ if isinstance(error.__context__, OSError) else None
-        raise SaveFailed(why(cause) if cause else str(error), needed=needed) from error
 
 
 def _write(folder: Path, summary: Summary, dump: Dump) -> Path:
@@ -71,7 +67,7 @@ def _write(folder: Path, summary: Summary, dump: Dump) -> Path:
     try:
         with temporary.open("xb", buffering=0) as file:
             hashed = envelope.HashingFile(file)
-            dump(hashed)
+            _fill(hashed, dump)
             envelope.seal(file, hashed, summary.to_json())
             durable.sync_file(file.fileno())
         durable.protect(temporary)
@@ -82,3 +78,12 @@ def _write(folder: Path, summary: Summary, dump: Dump) -> Path:
             durable.remove(temporary)
         raise
     return path
+
+
+def _fill(hashed: envelope.HashingFile, dump: Dump) -> None:
+    try:
+        dump(hashed)
+    except Exception as error:
+        if hashed.error is not None:
+            raise hashed.error from error
+        raise

@@ -34,7 +34,7 @@ _USUAL_TAIL = 8192
 _CHUNK = 1 << 20
 _REQUIRED = {"format": int, "bytes": int, "digest": str}
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # what files of torch before 1.6 begin with
-MAX_SUMMARY = _MAX_COMMENT - _FOOTER_SIZE - 64 - 64  # room for the digest and the length that ``seal`` adds
+MAX_SUMMARY = 48 * 1024  # some readers fail on the longest comments that the format allows
 
 
 class State(enum.StrEnum):
@@ -54,14 +54,19 @@ class HashingFile:
         self._file = file
         self._hash = xxhash.xxh3_128()
         self.size = 0
+        self.error: OSError | None = None
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
         self._hash.update(view)
         self.size += len(view)
         done = 0
-        while done < len(view):
-            done += self._file.write(view[done:])
+        try:
+            while done < len(view):
+                done += self._file.write(view[done:])
+        except OSError as error:
+            self.error = error  # torch's writer reports it as something else
+            raise
         return len(view)
 
     def flush(self) -> None:
@@ -77,8 +82,6 @@ def seal(file: BinaryIO, hashed: HashingFile, summary: dict[str, Any]) -> dict[s
     summary = {**summary, "format": FORMAT, "bytes": hashed.size, "digest": hashed.digest}
     text = _to_json(summary)
     footer = b"\n%s %05d %s" % (MAGIC, len(text), xxhash.xxh3_128_hexdigest(text).encode())
-    if len(text) + len(footer) > _MAX_COMMENT:
-        raise ValueError("the summary does not fit into a zip comment")
     file.seek(hashed.size - 2)
     file.write(struct.pack("<H", len(text) + len(footer)) + text + footer)
     return summary

@@ -71,6 +71,28 @@ class Lock:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def reassert(self) -> None:
+        """Take the lock again: anything in this process that opened and closed the lock's file has dropped it.
+
+        Raises:
+            FolderInUse: somebody else took it in between.
+        """
+        try:
+            same = os.fstat(self._descriptor).st_ino == self._path.stat().st_ino
+        except FileNotFoundError:
+            same = False
+        if same:
+            try:
+                _lock_region(self._descriptor)
+            except OSError as error:
+                if error.errno not in _UNSUPPORTED:
+                    raise FolderInUse(self._holder_message(own=False)) from error
+            return
+        # The folder was removed or replaced: lock the new one.
+        self.__exit__(None, None, None)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self.__enter__()
+
     def _acquire(self) -> bool:
         if self._key in _held:
             return False
@@ -91,9 +113,9 @@ class Lock:
         os.write(descriptor, json.dumps(holder).encode())
         return True
 
-    def _holder_message(self) -> str:
+    def _holder_message(self, *, own: bool = True) -> str:
         folder = self._path.parent
-        if self._key in _held:
+        if own and self._key in _held:
             return f"{folder} is in use by this process already. Leave the first guard before entering a second."
         try:
             holder = json.loads(self._path.read_bytes())

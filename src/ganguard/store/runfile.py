@@ -16,27 +16,28 @@ from ganguard.errors import NoCheckpoint, UnreadableCheckpoint
 from ganguard.store import durable, set_aside
 from ganguard.store.catalog import Catalog, newest_first
 from ganguard.store.durable import why
-from ganguard.store.summary import Summary
+from ganguard.store.summary import NOTHING, Lineage, Summary, lineage_from_json
 
 NAME = "run.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A folder's run. ``lineage[b]``: up to which step the earlier branch b belongs to this one, -1 not at all."""
+    """A folder's run. ``lineage[b]``: up to which (step, epoch) the earlier branch b belongs to this one."""
 
     run: str
     branch: int = 0
-    lineage: tuple[int, ...] = ()
+    lineage: Lineage = ()
     named: dict[str, str] | None = None  # files that a command began from: absolute path → digest
     pending_files: tuple[str, ...] = ()  # to be moved…
     pending_folder: str = ""  # …to this folder below the checkpoints
 
     def branched_from(self, start: Summary) -> Run:
         """A new branch that goes on from ``start``, which may lie on this branch or on an abandoned one."""
-        kept = tuple(min(step, start.step) for step in start.lineage)
-        abandoned = (-1,) * (self.branch - start.branch)
-        return replace(self, branch=self.branch + 1, lineage=(*kept, start.step, *abandoned))
+        here = (start.step, start.epoch)
+        kept = tuple(min(until, here) for until in start.lineage)
+        abandoned = (NOTHING,) * (self.branch - start.branch)
+        return replace(self, branch=self.branch + 1, lineage=(*kept, here, *abandoned))
 
     def naming(self, path: Path, digest: str) -> Run:
         return replace(self, named={**(self.named or {}), str(path.absolute()): digest})
@@ -58,7 +59,7 @@ def read(folder: Path) -> Run | None:
         return None
     try:
         values = json.loads(text)
-        values["lineage"] = tuple(int(step) for step in values["lineage"])
+        values["lineage"] = lineage_from_json(values["lineage"])
         values["pending_files"] = tuple(str(name) for name in values["pending_files"])
         return Run(**values)
     except (ValueError, KeyError, TypeError):

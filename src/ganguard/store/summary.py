@@ -8,6 +8,13 @@ from typing import Any
 
 from ganguard.store import envelope
 
+Lineage = tuple[tuple[int, int], ...]  # (step, epochs finished) an earlier branch
+NOTHING = (-1, -1)  # of a branch that was abandoned from its beginning
+
+
+def lineage_from_json(values: Any) -> Lineage:
+    return tuple((int(step), int(epoch)) for step, epoch in values)
+
 
 class Kind(enum.StrEnum):
     """Why a checkpoint was written."""
@@ -43,7 +50,7 @@ class Summary:
     name: str  # the file's name when it was committed
     run: str = ""
     branch: int = 0
-    lineage: tuple[int, ...] = ()  # for each earlier branch, up to which step it belongs to this one; -1: not
+    lineage: Lineage = ()  # for each earlier branch, up to where it belongs to this one
     epoch: int = 0  # epochs finished, tail included
     batch: int = 0  # batches done in the epoch that is under way
     samples: int = 0  # samples of that epoch seen
@@ -86,7 +93,7 @@ def from_json(values: dict[str, Any]) -> Summary | None:
     try:
         known = {f.name: values[f.name] for f in fields(Summary) if f.name in values}
         known["kind"] = Kind(known["kind"])
-        known["lineage"] = tuple(int(step) for step in known.get("lineage", ()))
+        known["lineage"] = lineage_from_json(known.get("lineage", ()))
         known["companions"] = tuple(Companion(**c) for c in known.get("companions", ()))
         known["origin"] = Origin(**known["origin"]) if known.get("origin") else None
         summary = Summary(**known)

@@ -1,0 +1,201 @@
+"""Requests to stop: Ctrl+C, SIGTERM, SIGHUP, Ctrl+Break.
+
+A request only sets a flag, which the guard honours at the next batch boundary; while it waits for data, the wait is
+broken off at once. A thread that reads Python's wakeup descriptor sees every press even while the main thread is
+deep inside a long call: it tells what is going on, and lets a person leave who presses three times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+from ganguard.errors import EXIT_NOT_SAVED
+from ganguard.protection.workers import STOPPING
+
+_PRESSES_TO_LEAVE = 3
+_WITHIN_S = 2.0
+_REMINDER_S = 30.0
+
+
+class Interrupted(BaseException):
+    """Breaks off a wait for data. Not an Exception, so that a data set's fallback for broken images lets it pass."""
+
+
+class StopRequests:
+    """Listens from ``listen`` to ``close``.
+
+    Args:
+        say: prints a line.
+        at_risk: tells in words what leaving now would lose; empty where nothing.
+    """
+
+    def __init__(self, say: Callable[[str], None], at_risk: Callable[[], str]) -> None:
+        self._say = say
+        self._at_risk = at_risk
+        self.requested: int | None = None
+        self._requested_at = 0.0
+        self._waiting = False
+        self._writing: Callable[[], str] | None = None
+        self._decision = threading.Lock()  # a write begins, or the process is left: never both
+        self._presses: list[float] = []
+        self._previous: dict[int, Any] = {}
+        self._ears: tuple[socket.socket, socket.socket] | None = None
+        self._previous_wakeup = -1
+        self._process = os.getpid()
+
+    def listen(self) -> list[str]:
+        """Start listening; returns what cannot be caught, in words."""
+        if threading.current_thread() is not threading.main_thread():
+            return ["Ctrl+C and signals: they can only be caught in the main thread"]
+        for number in STOPPING:
+            # Under nohup or in a script's background job a signal is ignored on purpose.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._on_signal)
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        self._ears = (ours, theirs)
+        self._previous_wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(ours,), daemon=True, name="ganguard-signals").start()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._fall_silent_in_child)
+        return []
+
+    def close(self) -> None:
+        """Put handlers back, so that a notebook's cell can be run again."""
+        if self._ears is None:
+            return
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
+        self._previous = {}
+        signal.set_wakeup_fd(self._previous_wakeup)
+        ours, theirs = self._ears
+        self._ears = None
+        theirs.close()  # the watcher sees the end of the stream
+        del ours
+
+    def request(self, number: int) -> None:
+        """Ask for a stop as if the signal had come."""
+        if self.requested is None:
+            self.requested = number
+            self._requested_at = time.monotonic()
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within, a request raises ``Interrupted`` at once."""
+        self._waiting = True
+        try:
+            if self.requested is not None:
+                raise Interrupted
+            yield
+        finally:
+            self._waiting = False
+
+    @contextlib.contextmanager
+    def writing(self, progress: Callable[[], str]) -> Iterator[None]:
+        """Within, three presses do not leave: they only tell ``progress``."""
+        with self._decision:
+            self._writing = progress
+        quiet = self._hush_torch()
+        try:
+            yield
+        finally:
+            quiet()
+            with self._decision:
+                self._writing = None
+
+    def _hush_torch(self) -> Callable[[], None]:
+        """torch raises from its SIGCHLD handler where a worker died; not in the middle of a save."""
+        if self._ears is None or not hasattr(signal, "SIGCHLD"):
+            return lambda: None
+        previous = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+        def back() -> None:
+            # After a request the process is on its way out, and dying workers are nobody's concern.
+            if self.requested is None and previous is not None:
+                signal.signal(signal.SIGCHLD, previous)
+
+        return back
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        first = self.requested is None
+        self.request(number)
+        if first and hasattr(signal, "SIGCHLD"):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if self._waiting:
+            self._waiting = False  # once is enough: a second raise could land anywhere
+            raise Interrupted
+
+    def _fall_silent_in_child(self) -> None:
+        """A forked child must not count as a press, nor act on Ctrl+C by itself."""
+        if os.getpid() == self._process or self._ears is None:
+            return
+        signal.set_wakeup_fd(-1)
+        for number, previous in self._previous.items():
+            signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else previous)
+
+    def _watch(self, ours: socket.socket) -> None:
+        reminded = time.monotonic()
+        while True:
+            ready, _, _ = select.select([ours], [], [], 1.0)
+            if ready:
+                numbers = ours.recv(64)
+                if not numbers:
+                    ours.close()
+                    return
+                self._forward(numbers)
+                for number in numbers:
+                    if number in self._previous:
+                        self._react(number)
+                        reminded = time.monotonic()
+            elif self.requested is not None and time.monotonic() - reminded > _REMINDER_S:
+                reminded = time.monotonic()
+                self._remind()
+
+    def _forward(self, numbers: bytes) -> None:
+        """An event loop (a notebook's) may have been listening before us."""
+        if self._previous_wakeup >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self._previous_wakeup, numbers)
+
+    def _react(self, number: int) -> None:
+        now = time.monotonic()
+        self._presses = [t for t in self._presses if now - t < _WITHIN_S] + [now]
+        with self._decision:
+            if self._writing is None and len(self._presses) >= _PRESSES_TO_LEAVE and number == signal.SIGINT:
+                self._leave(number)
+            writing = self._writing
+        if writing is not None:
+            self._say(f"Saving: {writing()}. It goes on; the process ends right after it.")
+        elif len(self._presses) == 1:
+            name = "Ctrl+C" if number == signal.SIGINT else signal.Signals(number).name
+            self._say(f"{name}: the current batch ends, then everything is saved.")
+
+    def _remind(self) -> None:
+        with self._decision:
+            if self._writing is not None:
+                self._say(f"Saving: {self._writing()}.")
+                return
+        risk = self._at_risk() or "nothing"
+        self._say(
+            f"No batch has ended for {time.monotonic() - self._requested_at:.0f} s. Leaving now would lose {risk}. "
+            "To leave all the same, press Ctrl+C three times within two seconds."
+        )
+
+    def _leave(self, number: int) -> None:
+        code = EXIT_NOT_SAVED if self._at_risk() else 128 + number
+        for child in multiprocessing.active_children():
+            child.kill()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os._exit(code)

@@ -1,0 +1,101 @@
+"""Data workers that a signal to the whole process group leaves alone, and that never keep a process from ending."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import multiprocessing
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from torch.utils.data import get_worker_info
+
+_PATIENCE_S = 2.0
+# The signals that ask the training to save and leave: workers must outlive them, or the save fails.
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
+
+
+class WorkerInit:
+    """First call in a worker: ignore what asks the training to stop, then what the user wants done."""
+
+    def __init__(self, inner: Callable[[int], None] | None) -> None:
+        self._inner = inner
+
+    def __call__(self, worker: int) -> None:
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+        _set_blocked(blocked=False)
+        info = get_worker_info()
+        if info is not None:
+            info.dataset = getattr(info.dataset, "dataset", info.dataset)  # the user's own, as they expect it
+        if self._inner is not None:
+            self._inner(worker)
+
+
+class Workers:
+    """The processes of one loader."""
+
+    def __init__(self) -> None:
+        self._processes: list[BaseProcess] = []
+        # Python joins its children without a limit at exit; one that hangs in an item would trap the user.
+        atexit.register(self.end)
+
+    @contextlib.contextmanager
+    def being_born(self) -> Iterator[None]:
+        """Processes started within ignore the stopping signals from their first instruction on."""
+        before = set(multiprocessing.active_children())
+        with _inherited_deafness():
+            yield
+        self._processes = [p for p in self._processes if p.is_alive()]
+        self._processes += [p for p in multiprocessing.active_children() if p not in before]
+
+    def end(self) -> None:
+        """Give them a moment to leave by themselves, then end them."""
+        for process in self._processes:
+            process.join(_PATIENCE_S)
+        for process in self._processes:
+            if process.is_alive():
+                process.kill()
+                process.join(_PATIENCE_S)
+        self._processes = []
+        atexit.unregister(self.end)
+
+
+if sys.platform == "win32":
+    import ctypes
+
+    def _set_blocked(*, blocked: bool) -> None:
+        """Windows has no signal mask; children inherit instead that Ctrl+C is ignored."""
+
+    @contextlib.contextmanager
+    def _inherited_deafness() -> Iterator[None]:
+        set_handler = ctypes.windll.kernel32.SetConsoleCtrlHandler
+        set_handler(None, True)
+        try:
+            yield
+        finally:
+            set_handler(None, False)
+
+else:
+
+    def _set_blocked(*, blocked: bool) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK if blocked else signal.SIG_UNBLOCK, STOPPING)
+
+    @contextlib.contextmanager
+    def _inherited_deafness() -> Iterator[None]:
+        _start_resource_tracker()  # starting it unblocks signals, so that must not happen within
+        _set_blocked(blocked=True)
+        try:
+            yield
+        finally:
+            _set_blocked(blocked=False)
+
+
+def _start_resource_tracker() -> None:
+    from multiprocessing import resource_tracker
+
+    ensure: Any = resource_tracker.ensure_running
+    ensure()

@@ -1,0 +1,224 @@
+"""Named parts ⇄ one plain dict, and that dict ⇄ a file that ``torch.load(weights_only=True)`` opens anywhere."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ganguard.errors import DoesNotFit, RefusedCheckpoint, UnreadableCheckpoint, UsageError
+from ganguard.store.durable import why
+
+RESERVED = ("ganguard", "progress", "history", "best", "config", "random", "constructed")
+_PLAIN = (str, bool, int, float, complex, bytes, type(None))
+_ARRAY = "ganguard.ndarray"  # marks a numpy array that became a tensor
+
+
+def unwrap(part: Any) -> Any:
+    """The part inside ``torch.compile`` and data-parallel wrappers, whose keys differ only by the wrapper's name."""
+    while True:
+        if hasattr(part, "_orig_mod"):
+            part = part._orig_mod
+        elif isinstance(part, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+            part = part.module
+        else:
+            return part
+
+
+def check_parts(parts: Mapping[str, Any]) -> None:
+    """Send every part through the format once, in memory, with the tensors left empty.
+
+    Raises:
+        UsageError: a name is reserved, a part has no state, or a key holds what the format cannot carry.
+    """
+    for name, part in parts.items():
+        if name in RESERVED or not isinstance(name, str):
+            raise UsageError(f"A part cannot be called {name!r}: that key of the checkpoint is taken. Rename it.")
+        if not (hasattr(part, "state_dict") and hasattr(part, "load_state_dict")):
+            raise UsageError(f"The part {name!r} has no state_dict and load_state_dict, so it cannot be saved.")
+        plain = to_plain(unwrap(part).state_dict(), name, keep=_emptied)
+        buffer = io.BytesIO()
+        torch.save(plain, buffer)
+        buffer.seek(0)
+        try:
+            torch.load(buffer, weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise UsageError(f"The state of part {name!r} cannot be read back as plain data: {_short(error)}") from error
+
+
+def _emptied(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty(0, dtype=tensor.dtype)
+
+
+def _compact(tensor: torch.Tensor) -> torch.Tensor:
+    """A view of a larger storage would be saved with all of it."""
+    tensor = tensor.detach()
+    if tensor.layout is torch.strided and tensor.untyped_storage().nbytes() > tensor.nbytes:
+        return tensor.clone()
+    return tensor
+
+
+def to_plain(value: Any, path: str, *, keep: Callable[[torch.Tensor], torch.Tensor] = _compact) -> Any:
+    """``value`` in plain types and tensors. ``path`` names it in errors.
+
+    Raises:
+        UsageError: it holds something else; the message names the key.
+    """
+    if isinstance(value, torch.Tensor):
+        return keep(value)
+    if isinstance(value, np.ndarray):
+        if value.dtype.hasobject or value.dtype.kind not in "biufc":
+            raise UsageError(f"{path} is an array of {value.dtype}, which a checkpoint cannot carry.")
+        return {_ARRAY: keep(torch.from_numpy(np.ascontiguousarray(value)))}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        plain = ((to_plain(k, f"a key of {path}"), to_plain(v, f"{path}.{k}", keep=keep)) for k, v in value.items())
+        return OrderedDict(plain) if isinstance(value, OrderedDict) else dict(plain)
+    if isinstance(value, list | tuple):
+        items = [to_plain(item, f"{path}[{i}]", keep=keep) for i, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, set) and all(isinstance(item, _PLAIN) for item in value):
+        return value
+    for kind in _PLAIN:  # an enum or another subclass would be pickled by its own name
+        if isinstance(value, kind):
+            return value if type(value) is kind else kind(value)  # type: ignore[call-arg]  # NoneType has no subclass
+    raise UsageError(
+        f"{path} is a {type(value).__qualname__}, which a checkpoint cannot carry. "
+        "Keep numbers, strings, lists, dicts and tensors in state_dict()."
+    )
+
+
+def from_plain(value: Any) -> Any:
+    """The inverse of ``to_plain`` where it is not the identity: numpy arrays come back as such."""
+    if isinstance(value, dict):
+        if set(value) == {_ARRAY}:
+            return value[_ARRAY].numpy()
+        return type(value)((k, from_plain(v)) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return type(value)(from_plain(item) for item in value)
+    return value
+
+
+def capture(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """One key a part. Tensors are not copied: write them before training goes on."""
+    return {name: to_plain(unwrap(part).state_dict(), name) for name, part in parts.items()}
+
+
+def tensor_bytes(value: Any) -> int:
+    """Bytes of all tensors within a plain value: about the size of its file."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        return sum(tensor_bytes(v) + 400 for v in value.values())
+    if isinstance(value, list | tuple):
+        return sum(tensor_bytes(v) + 16 for v in value)
+    return 0
+
+
+def load_file(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU without running code from it.
+
+    Raises:
+        RefusedCheckpoint: it holds more than plain types and tensors.
+        UnreadableCheckpoint: it cannot be read, or is no torch file.
+    """
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RefusedCheckpoint(
+            f"{path} holds more than plain types and tensors ({_short(error)}); it was not opened, since opening it "
+            "could run code from it. Save its state_dicts anew with the script that wrote it."
+        ) from error
+    except OSError as error:
+        raise UnreadableCheckpoint(f"{path} cannot be read: {why(error)}") from error
+    except (RuntimeError, ValueError, KeyError, EOFError, AttributeError, IndexError, TypeError) as error:
+        raise UnreadableCheckpoint(f"{path} is not a file that torch can read: {_short(error)}") from error
+    if not isinstance(loaded, dict):
+        raise UnreadableCheckpoint(f"{path} holds a {type(loaded).__name__} and no dict of parts.")
+    return loaded
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    named = re.search(r"(GLOBAL|Unsupported (global|class|operand))[^.]*?([\w.]+\.[\w.]+)", text)
+    return named.group(3) if named else text[:160]
+
+
+def differences(parts: Mapping[str, Any], loaded: Mapping[str, Any]) -> list[str]:
+    """Tensors of modules whose names or shapes do not fit, one a line; nothing is changed."""
+    lines = []
+    for name, part in parts.items():
+        module = unwrap(part)
+        if not isinstance(module, torch.nn.Module) or name not in loaded:
+            continue
+        lines += [f"{name}: {line}" for line in _module_differences(module, loaded[name])]
+    return lines
+
+
+def _module_differences(module: torch.nn.Module, stored: Mapping[str, Any]) -> Iterator[str]:
+    here = module.state_dict()
+    for key in sorted(set(here) | set(stored)):
+        mine, theirs = here.get(key), stored.get(key)
+        if key not in stored:
+            yield f"{key} {_shape(mine)} is not in the checkpoint"
+        elif key not in here:
+            yield f"{key} {_shape(theirs)} is only in the checkpoint"
+        elif _shape(mine) != _shape(theirs):
+            yield f"{key} is {_shape(mine)} here and {_shape(theirs)} in the checkpoint"
+
+
+def _shape(value: Any) -> str:
+    return "×".join(map(str, value.shape)) or "scalar" if isinstance(value, torch.Tensor) else type(value).__name__
+
+
+def restore(parts: Mapping[str, Any], loaded: Mapping[str, Any], source: str) -> list[str]:
+    """Load every part that ``loaded`` holds; returns what could not be, in words.
+
+    Raises:
+        DoesNotFit: tensors differ in name or shape; nothing was changed.
+    """
+    lines = differences(parts, loaded)
+    if lines:
+        shown = "\n".join(f"  {line}" for line in lines[:20])
+        more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
+        raise DoesNotFit(
+            f"{source} was made for other networks; nothing was changed:\n{shown}{more}\n"
+            "Use the settings it was trained with, or start afresh with --no-checkpoint (it is set aside, not lost)."
+        )
+    told = []
+    for name, part in parts.items():
+        if name not in loaded:
+            told.append(f"{name} is not in {source}; it begins anew")
+            continue
+        try:
+            unwrap(part).load_state_dict(from_plain(loaded[name]))
+        except (ValueError, KeyError, RuntimeError, TypeError, IndexError) as error:
+            raise DoesNotFit(f"{name} of {source} does not fit: {_short(error)}") from error
+    return told
+
+
+def all_finite(parts: Mapping[str, Any]) -> bool:
+    """Whether every parameter is finite: a cheap sum, looked at closely only on suspicion."""
+    for part in parts.values():
+        module = unwrap(part)
+        if isinstance(module, torch.nn.Module):
+            values = [p.detach() for p in module.parameters() if p.is_floating_point() and p.numel()]
+            if values and not _finite(values):
+                return False
+    return True
+
+
+def _finite(values: list[torch.Tensor]) -> bool:
+    try:
+        sums = torch.stack([value.sum(dtype=torch.float32).cpu() for value in values])
+    except (RuntimeError, NotImplementedError):  # an exotic type without a sum
+        return True
+    return bool(torch.isfinite(sums).all()) or all(bool(torch.isfinite(value).all()) for value in values)

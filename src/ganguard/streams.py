@@ -1,0 +1,117 @@
+"""Python's, numpy's and torch's random streams: captured as plain values, restored, seeded, lent out."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+
+
+def derive(*parts: int | str) -> int:
+    """A 64-bit seed that depends on every one of ``parts`` and on nothing else."""
+    return int(xxhash.xxh3_64_intdigest("\0".join(map(str, parts)).encode()))
+
+
+def seed_host(seed: int) -> None:
+    """Seed the three streams of this process, without touching an accelerator's (``torch.manual_seed`` would)."""
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    torch.default_generator.manual_seed(seed)
+
+
+def capture_host() -> dict[str, Any]:
+    """The state of the three streams of this process, as plain types and tensors."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        # int64: torch's uint32 support is partial, and the values fit.
+        "numpy": [str(name), torch.from_numpy(np.asarray(keys, np.int64)), int(position), int(has_gauss), float(gauss)],
+        "torch": torch.default_generator.get_state(),
+    }
+
+
+def restore_host(states: dict[str, Any]) -> None:
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.default_generator.set_state(states["torch"])
+
+
+def capture() -> dict[str, Any]:
+    """All streams: this process's three, and those of every accelerator that is in use."""
+    states = capture_host()
+    for name, module in _accelerators():
+        if name == "mps":
+            states[name] = [module.get_rng_state()]
+        else:
+            states[name] = module.get_rng_state_all()
+    return states
+
+
+def restore(states: dict[str, Any]) -> list[str]:
+    """Put the streams back; returns what could not be, in words."""
+    restore_host(states)
+    lost = []
+    in_use = dict(_accelerators())
+    for name in sorted(set(states) - {"python", "numpy", "torch"}):
+        module = in_use.get(name)
+        if module is None:
+            lost.append(f"the random streams of {name}, which is not in use now")
+        elif name == "mps":
+            module.set_rng_state(states[name][0])
+        elif len(states[name]) != module.device_count():
+            lost.append(
+                f"the random streams of {len(states[name])} {name} devices: there are {module.device_count()} now"
+            )
+        else:
+            module.set_rng_state_all(states[name])
+    lost += [
+        f"a random stream of {name}, which the checkpoint does not hold" for name in sorted(set(in_use) - set(states))
+    ]
+    return lost
+
+
+def _accelerators() -> list[tuple[str, Any]]:
+    """Accelerators whose streams this process may have drawn from. Not measured on a GPU here."""
+    found: list[tuple[str, Any]] = []
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        found.append(("cuda", torch.cuda))
+    if torch.backends.mps.is_available():
+        found.append(("mps", torch.mps))
+    if hasattr(torch, "xpu") and torch.xpu.is_available() and torch.xpu.is_initialized():
+        found.append(("xpu", torch.xpu))
+    return found
+
+
+class Lent:
+    """Private streams under a seed that take the place of the process's own while ``active``."""
+
+    def __init__(self, seed: int) -> None:
+        with kept():
+            seed_host(seed)
+            self._states = capture_host()
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        with kept():
+            restore_host(self._states)
+            try:
+                yield
+            finally:
+                self._states = capture_host()
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Leave the process's own streams as they were: whatever is drawn within does not count."""
+    own = capture_host()
+    try:
+        yield
+    finally:
+        restore_host(own)

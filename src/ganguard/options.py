@@ -44,7 +44,7 @@ def _plain(value: Any) -> Any:
 def apply_edits(
     parts: Mapping[str, Any], now: dict[str, list[dict[str, Any]]], then: Mapping[str, list[dict[str, Any]]]
 ) -> list[str]:
-    """Let options that the code constructs differently now win over the restored ones; returns what changed, in words."""
+    """Let options that the code constructs differently now win over the restored ones; returns which, in words."""
     told = []
     for name, groups in now.items():
         stored = then.get(name, [])

@@ -208,6 +208,5 @@ class ExactLoader:
 
     def close(self) -> None:
         """End the workers, also one that hangs in an item."""
-        self._iterator = None
-        self._loader = None  # type: ignore[assignment]  # persistent workers go with their loader; nothing follows
-        self._workers.end()
+        iterator, self._iterator = self._iterator, None
+        self._workers.end(iterator)

@@ -50,7 +50,9 @@ def check_parts(parts: Mapping[str, Any]) -> None:
         try:
             torch.load(buffer, weights_only=True)
         except pickle.UnpicklingError as error:
-            raise UsageError(f"The state of part {name!r} cannot be read back as plain data: {_short(error)}") from error
+            raise UsageError(
+                f"The state of part {name!r} cannot be read back as plain data: {_short(error)}"
+            ) from error
 
 
 def _emptied(tensor: torch.Tensor) -> torch.Tensor:
@@ -87,13 +89,20 @@ def to_plain(value: Any, path: str, *, keep: Callable[[torch.Tensor], torch.Tens
         return items if isinstance(value, list) else tuple(items)
     if isinstance(value, set) and all(isinstance(item, _PLAIN) for item in value):
         return value
-    for kind in _PLAIN:  # an enum or another subclass would be pickled by its own name
-        if isinstance(value, kind):
-            return value if type(value) is kind else kind(value)  # type: ignore[call-arg]  # NoneType has no subclass
+    if isinstance(value, _PLAIN):
+        return _exactly(value)
     raise UsageError(
         f"{path} is a {type(value).__qualname__}, which a checkpoint cannot carry. "
         "Keep numbers, strings, lists, dicts and tensors in state_dict()."
     )
+
+
+def _exactly(value: Any) -> Any:
+    """An enum's or another subclass's plain value: it would be pickled under its own name."""
+    for kind in (bool, int, float, complex, str, bytes):
+        if isinstance(value, kind):
+            return value if type(value) is kind else kind(value)
+    return None
 
 
 def from_plain(value: Any) -> Any:
@@ -163,6 +172,16 @@ def differences(parts: Mapping[str, Any], loaded: Mapping[str, Any]) -> list[str
     return lines
 
 
+def mismatch(lines: list[str], source: str) -> str:
+    """What ``differences`` found, as an error's text."""
+    shown = "\n".join(f"  {line}" for line in lines[:20])
+    more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
+    return (
+        f"{source} was made for other networks; nothing was changed:\n{shown}{more}\n"
+        "Use the settings it was trained with, or start afresh with --no-checkpoint (it is set aside, not lost)."
+    )
+
+
 def _module_differences(module: torch.nn.Module, stored: Mapping[str, Any]) -> Iterator[str]:
     here = module.state_dict()
     for key in sorted(set(here) | set(stored)):
@@ -176,23 +195,17 @@ def _module_differences(module: torch.nn.Module, stored: Mapping[str, Any]) -> I
 
 
 def _shape(value: Any) -> str:
-    return "×".join(map(str, value.shape)) or "scalar" if isinstance(value, torch.Tensor) else type(value).__name__
+    return "x".join(map(str, value.shape)) or "scalar" if isinstance(value, torch.Tensor) else type(value).__name__
 
 
 def restore(parts: Mapping[str, Any], loaded: Mapping[str, Any], source: str) -> list[str]:
     """Load every part that ``loaded`` holds; returns what could not be, in words.
 
+    ``differences`` comes first: it finds what does not fit before anything is changed.
+
     Raises:
-        DoesNotFit: tensors differ in name or shape; nothing was changed.
+        DoesNotFit: a part refuses its state.
     """
-    lines = differences(parts, loaded)
-    if lines:
-        shown = "\n".join(f"  {line}" for line in lines[:20])
-        more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
-        raise DoesNotFit(
-            f"{source} was made for other networks; nothing was changed:\n{shown}{more}\n"
-            "Use the settings it was trained with, or start afresh with --no-checkpoint (it is set aside, not lost)."
-        )
     told = []
     for name, part in parts.items():
         if name not in loaded:

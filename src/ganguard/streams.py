@@ -80,11 +80,11 @@ def restore(states: dict[str, Any]) -> list[str]:
 def _accelerators() -> list[tuple[str, Any]]:
     """Accelerators whose streams this process may have drawn from. Not measured on a GPU here."""
     found: list[tuple[str, Any]] = []
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch leaves it untyped
         found.append(("cuda", torch.cuda))
     if torch.backends.mps.is_available():
         found.append(("mps", torch.mps))
-    if hasattr(torch, "xpu") and torch.xpu.is_available() and torch.xpu.is_initialized():
+    if hasattr(torch, "xpu") and torch.xpu.is_available() and torch.xpu.is_initialized():  # type: ignore[no-untyped-call]  # likewise
         found.append(("xpu", torch.xpu))
     return found
 

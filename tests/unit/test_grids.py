@@ -44,7 +44,8 @@ def test_small_images_are_enlarged_by_a_whole_factor(tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_class_names_stand_above_their_columns(tmp_path, channels):
-    save_grid(torch.full((4, channels, 32, 32), 1.0), tmp_path / "a.png", columns=2, class_names=["", "Bolsa"])
+    white = torch.ones(4, channels, 32, 32)
+    save_grid(white, tmp_path / "a.png", columns=2, class_names=["", "Bolsa"])
     pixels = read(tmp_path / "a.png")
     assert pixels.shape[0] == CAPTION_HEIGHT + 2 * (64 + GAP) + GAP
     captions = pixels[:CAPTION_HEIGHT]
@@ -62,7 +63,8 @@ def test_long_and_foreign_names_never_fail_or_overlap(tmp_path):
 
 
 def test_values_outside_the_range_are_clipped(tmp_path):
-    save_grid(torch.tensor([-3.0, 3.0])[:, None, None, None].expand(2, 1, 64, 64), tmp_path / "g.png", columns=2)
+    images = torch.tensor([-3.0, 3.0])[:, None, None, None].expand(2, 1, 64, 64)
+    save_grid(images, tmp_path / "g.png", columns=2)
     pixels = read(tmp_path / "g.png")
     assert pixels[GAP, GAP] == 0
     assert pixels[GAP, -GAP - 1] == 255
@@ -73,7 +75,7 @@ def test_the_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     save_grid(torch.zeros(1, 1, 32, 32), path, columns=1)
     before = path.read_bytes()
 
-    def fail(self, file, **_):
+    def fail(_, file, **__):
         file.write_bytes(b"half of a pic")
         raise OSError(28, "No space left on device")
 

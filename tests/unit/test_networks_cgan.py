@@ -165,9 +165,8 @@ def train(step, batches):
 
 def assert_same(first, second):
     for name, part in parts_of(first).items():
-        torch.testing.assert_close(
-            part.state_dict(), parts_of(second)[name].state_dict(), rtol=0, atol=0, msg=lambda m, n=name: f"{n}: {m}"
-        )
+        other = parts_of(second)[name]
+        torch.testing.assert_close(part.state_dict(), other.state_dict(), rtol=0, atol=0)
 
 
 @pytest.mark.usefixtures("_deterministic")

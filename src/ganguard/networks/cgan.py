@@ -6,17 +6,19 @@ power of two from 8 px up can be built; 32 and 64 px are the sizes that the defa
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ganguard.errors import UsageError
+from ganguard.networks.presets import CGAN_DEFAULTS
 
 BASE_SIZE = 4
 SMALLEST_SIZE = 8
 WIDEST = 4  # the most channels anywhere, in multiples of ``width``
-LATENT_SIZE = 64
 LEAK = 0.2
 EPSILON = 1e-8
 
@@ -56,7 +58,7 @@ class ConditionalGenerator(nn.Module):
     """
 
     def __init__(
-        self, *, image_size: int, channels: int, labels: int, width: int, latent_size: int = LATENT_SIZE
+        self, *, image_size: int, channels: int, labels: int, width: int, latent_size: int = CGAN_DEFAULTS.latent_size
     ) -> None:
         super().__init__()
         sizes = resolutions(image_size)
@@ -66,8 +68,7 @@ class ConditionalGenerator(nn.Module):
         self.label_embedding = nn.Linear(labels, latent_size, bias=False)
         self.base = nn.Linear(2 * latent_size, features[0] * BASE_SIZE**2)
         self.blocks = nn.ModuleList(
-            _UpBlock(incoming, outgoing, 2 * latent_size)
-            for incoming, outgoing in zip(features, features[1:], strict=False)
+            _UpBlock(incoming, outgoing, 2 * latent_size) for incoming, outgoing in pairwise(features)
         )
         self.to_image = nn.Conv2d(features[-1], channels, 3, padding=1)
 
@@ -99,8 +100,8 @@ class _UpBlock(nn.Module):
 class ProjectionCritic(nn.Module):
     """How real an image looks for its label vector; higher is more real.
 
-    The score is psi(phi(x)) + y^T V phi(x), linear in the label vector y (Miyato and Koyama 2018, equation 3).
-    Every layer is spectrally normalized (Miyato et al. 2018, equation 8); there is no batch norm.
+    The score is psi(phi(x)) + y^T V phi(x), linear in the label vector y (Miyato and Koyama 2018,
+    equation 3). Every layer is spectrally normalized (Miyato et al. 2018, equation 8); there is no batch norm.
     """
 
     def __init__(self, *, image_size: int, channels: int, labels: int, width: int) -> None:
@@ -110,7 +111,7 @@ class ProjectionCritic(nn.Module):
         self.from_image = spectral_norm(nn.Conv2d(channels, features[0], 3, padding=1))
         self.blocks = nn.ModuleList(
             spectral_norm(nn.Conv2d(incoming, outgoing, 4, stride=2, padding=1))
-            for incoming, outgoing in zip(features, features[1:], strict=False)
+            for incoming, outgoing in pairwise(features)
         )
         self.score = spectral_norm(nn.Linear(features[-1], 1))
         self.projection = spectral_norm(nn.Linear(labels, features[-1], bias=False))

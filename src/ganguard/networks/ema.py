@@ -9,16 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-HALF_LIFE_IMAGES = 10_000
+from ganguard.networks.presets import CGAN_DEFAULTS
+
 RAMP = 0.05
 
 
-def ema_decay(*, images_seen: int, batch_size: int, half_life_images: float = HALF_LIFE_IMAGES) -> float:
+def ema_decay(*, images_seen: int, batch_size: int, half_life_images: float = CGAN_DEFAULTS.half_life_images) -> float:
     """The average's own weight in one update: 0.5 ** (batch_size / half-life).
 
-    The half-life is ``half_life_images`` images, but never more than 0.05 times ``images_seen`` (those before
-    this batch), so that an untrained start is forgotten quickly (Karras et al. 2024, "EMA ramp-up"). Counted in
-    images, it means the same at every batch size. 0 before the first image: a plain copy.
+    The half-life is ``half_life_images`` images, but never more than 0.05 times ``images_seen`` (those
+    before this batch), so that an untrained start is forgotten quickly (the ramp of Karras et al. 2020, ADA,
+    official code). Counted in images, it means the same at every batch size. 0 before the first image: a plain copy.
     """
     half_life = min(half_life_images, RAMP * images_seen)
     return float(0.5 ** (batch_size / half_life)) if half_life > 0 else 0.0
@@ -31,7 +32,7 @@ class GeneratorAverage:
     numbers, and the decay is a function of the position: there is no state but the module's.
     """
 
-    def __init__(self, generator: nn.Module, *, half_life_images: float = HALF_LIFE_IMAGES) -> None:
+    def __init__(self, generator: nn.Module, *, half_life_images: float = CGAN_DEFAULTS.half_life_images) -> None:
         self.module = copy.deepcopy(generator).eval().requires_grad_(False)
         self.half_life_images = half_life_images
 
@@ -41,13 +42,11 @@ class GeneratorAverage:
 
         Call it once a batch. ``images_seen`` counts those before the batch, ``batch_size`` its own.
         """
-        decay = ema_decay(
-            images_seen=images_seen, batch_size=batch_size, half_life_images=self.half_life_images
-        )
+        decay = ema_decay(images_seen=images_seen, batch_size=batch_size, half_life_images=self.half_life_images)
         for average, current in zip(self.module.parameters(), generator.parameters(), strict=True):
             average.lerp_(current, 1 - decay)
-        for average, current in zip(self.module.buffers(), generator.buffers(), strict=True):
-            average.copy_(current)
+        for kept, newest in zip(self.module.buffers(), generator.buffers(), strict=True):
+            kept.copy_(newest)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averaged tensors; they load into a generator."""

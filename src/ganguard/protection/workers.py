@@ -29,8 +29,8 @@ class WorkerInit:
             signal.signal(number, signal.SIG_IGN)
         _set_blocked(blocked=False)
         info = get_worker_info()
-        if info is not None:
-            info.dataset = getattr(info.dataset, "dataset", info.dataset)  # the user's own, as they expect it
+        if info is not None:  # a frozen record, whose data set should be the user's own, as their code expects
+            object.__setattr__(info, "dataset", getattr(info.dataset, "dataset", info.dataset))
         if self._inner is not None:
             self._inner(worker)
 
@@ -52,8 +52,11 @@ class Workers:
         self._processes = [p for p in self._processes if p.is_alive()]
         self._processes += [p for p in multiprocessing.active_children() if p not in before]
 
-    def end(self) -> None:
-        """Give them a moment to leave by themselves, then end them."""
+    def end(self, iterator: Any = None) -> None:
+        """Let torch's iterator over them shut down, give them a moment to leave by themselves, then end them."""
+        shut_down = getattr(iterator, "_shutdown_workers", None)  # private to torch; its deletion may come too late
+        if shut_down is not None:
+            shut_down()
         for process in self._processes:
             process.join(_PATIENCE_S)
         for process in self._processes:

@@ -23,8 +23,8 @@ FONT_SIZE = 11
 def save_grid(images: Tensor, path: str | Path, *, columns: int, class_names: Sequence[str] = ()) -> None:
     """Write images (N, C, H, W) in [-1, 1], C = 1 or 3, as a PNG at ``path``.
 
-    Image i stands in row i // columns and column i % columns; so with labels 0, 1, … columns - 1, 0, 1, … each
-    column is a class, and ``class_names`` are written above. The file appears whole or not at all; it is not
+    Image i stands in row i // columns and column i % columns; so with labels 0, 1, … columns - 1, 0, 1, …
+    each column is a class, and ``class_names`` are written above. The file appears whole or not at all; it is not
     flushed to the disk, since it can be made again. Draws no random numbers. Raises OSError where it can't
     be written.
     """

@@ -7,6 +7,7 @@ Windows' region locks behave alike. The lock's file stays where it is and means 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -107,11 +108,16 @@ class Lock:
                 self._warn(f"{self._path.parent} cannot be locked here: do not start a second training in it.")
         self._descriptor = descriptor
         _held[self._key] = self
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "command": sys.argv, "since": time.time()}
-        os.ftruncate(descriptor, 0)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        os.write(descriptor, json.dumps(holder).encode())
+        self._sign(descriptor)
         return True
+
+    def _sign(self, descriptor: int) -> None:
+        """Write down who holds it, for the message of a second one; on a full disk nobody is named."""
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "command": sys.argv, "since": time.time()}
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, json.dumps(holder).encode())
 
     def _holder_message(self, *, own: bool = True) -> str:
         folder = self._path.parent

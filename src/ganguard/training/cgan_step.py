@@ -8,15 +8,8 @@ from torch.optim import Adam
 
 from ganguard.networks.cgan import ConditionalGenerator, ProjectionCritic
 from ganguard.networks.ema import GeneratorAverage
+from ganguard.networks.presets import CGAN_DEFAULTS
 from ganguard.training.losses import hinge_critic_loss, hinge_generator_loss
-
-# Chosen by measurement on Fashion-MNIST at 32 px with two CPU threads.
-WIDTH = 32
-BATCH_SIZE = 32
-CRITIC_STEPS = 1
-GENERATOR_LEARNING_RATE = 2e-4
-CRITIC_LEARNING_RATE = 4e-4
-BETAS = (0.0, 0.99)
 
 
 def unit_images(images: Tensor) -> Tensor:
@@ -30,21 +23,18 @@ def one_hot(labels: Tensor, count: int) -> Tensor:
 
 
 def generator_turn(step: int, critic_steps: int) -> bool:
-    """Whether the batch after ``step`` finished ones trains the generator too: every ``critic_steps``-th does."""
+    """Whether the batch after ``step`` finished ones trains the generator: every ``critic_steps``-th does."""
     return (step + 1) % critic_steps == 0
 
 
 def make_optimizers(
-    generator: nn.Module,
-    critic: nn.Module,
-    *,
-    generator_learning_rate: float = GENERATOR_LEARNING_RATE,
-    critic_learning_rate: float = CRITIC_LEARNING_RATE,
+    generator: nn.Module, critic: nn.Module, *, learning_rate: float = CGAN_DEFAULTS.learning_rate
 ) -> tuple[Adam, Adam]:
-    """Adam for the generator and for the critic, the critic's faster (Heusel et al. 2017: two time scales)."""
+    """Adam for the generator at ``learning_rate``, and for the critic at its multiple of that."""
+    betas = CGAN_DEFAULTS.betas
     return (
-        Adam(generator.parameters(), generator_learning_rate, betas=BETAS),
-        Adam(critic.parameters(), critic_learning_rate, betas=BETAS),
+        Adam(generator.parameters(), learning_rate, betas=betas),
+        Adam(critic.parameters(), learning_rate * CGAN_DEFAULTS.critic_learning_rate_factor, betas=betas),
     )
 
 
@@ -63,7 +53,7 @@ class CganStep:
         average: GeneratorAverage,
         generator_optimizer: torch.optim.Optimizer,
         critic_optimizer: torch.optim.Optimizer,
-        critic_steps: int = CRITIC_STEPS,
+        critic_steps: int = CGAN_DEFAULTS.critic_steps,
     ) -> None:
         self.generator = generator
         self.critic = critic
@@ -98,7 +88,7 @@ class CganStep:
         scores = self.critic(torch.cat([reals, fakes]), torch.cat([label_vectors, label_vectors]))
         loss = hinge_critic_loss(*scores.chunk(2))
         self.critic_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         self.critic_optimizer.step()
         return loss.detach()
 
@@ -107,6 +97,6 @@ class CganStep:
         loss = hinge_generator_loss(self.critic(self._fakes(label_vectors), label_vectors))
         self.critic.requires_grad_(True)
         self.generator_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         self.generator_optimizer.step()
         return loss.detach()

@@ -1,0 +1,122 @@
+"""Where a set's images come from while training: the cached array, or the image files themselves.
+
+Both give the same bytes and survive pickling to a data worker, which opens its own array or file.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganguard.data.decode import DamagedImage, decode
+from ganguard.data.sources import Source
+from ganguard.errors import DataError
+
+Array = NDArray[np.uint8]
+Rows = NDArray[np.int64]
+
+_RETRY_AFTER_S = (0.1, 0.5, 2.0)
+_STAND_INS = 8
+
+
+class Pixels(Protocol):
+    """Images by row."""
+
+    def take(self, rows: Rows) -> Array:
+        """A fresh (len(rows), C, H, W) uint8 array."""
+        ...
+
+
+class CachedPixels:
+    """Rows of a memory-mapped ``.npy`` file of shape (N, C, H, W)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # The plain view spares each access numpy's memmap bookkeeping.
+        self._array: Array = np.asarray(np.lib.format.open_memmap(path, mode="r"))
+
+    def take(self, rows: Rows) -> Array:
+        return self._array[rows]
+
+    def __reduce__(self) -> tuple[type[CachedPixels], tuple[Path]]:
+        return CachedPixels, (self._path,)
+
+
+class DecodedPixels:
+    """Images decoded whenever they are asked for.
+
+    They were all readable when the set was opened. One that no longer is must not end a training of days: after a
+    few tries another image of its class stands in for it, the same one each time, with a warning. Only where several
+    of these can't be read either (the drive is gone) is it an error.
+
+    Args:
+        source: opens the files.
+        names: the file of each row.
+        labels: (N,) the class of each row.
+        image_size, channels: as for ``decode``.
+    """
+
+    def __init__(self, source: Source, names: Sequence[str], labels: Rows, image_size: int, channels: int) -> None:
+        self._source, self._names, self._labels = source, names, labels
+        self._image_size, self._channels = image_size, channels
+
+    def take(self, rows: Rows) -> Array:
+        if not len(rows):
+            return np.empty((0, self._channels, self._image_size, self._image_size), np.uint8)
+        return np.stack([self._image(int(row)) for row in rows])
+
+    def _image(self, row: int) -> Array:
+        failure: Exception | None = None
+        for candidate in self._candidates(row):
+            waits = _RETRY_AFTER_S if candidate == row else ()
+            try:
+                return load(self._source, self._names[candidate], self._image_size, self._channels, waits)
+            except (DamagedImage, DataError) as error:
+                failure = failure or error
+                warnings.warn(
+                    f"{self._names[candidate]} can't be used any more ({error}); another image of its class stands in.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        raise DataError(
+            f"{self._source.path / self._names[row]} and other images of its class can no longer be read. "
+            f"Check that the drive is there, and start the same command again."
+        ) from failure
+
+    def _candidates(self, row: int) -> Iterator[int]:
+        yield row
+        same = np.flatnonzero(self._labels == self._labels[row])
+        following = np.roll(same, -int(np.searchsorted(same, row)))[1:]
+        yield from following[:_STAND_INS].tolist()
+
+
+def load(
+    source: Source, name: str, image_size: int, channels: int, retry_after_s: Sequence[float] = _RETRY_AFTER_S
+) -> Array:
+    """One image, (channels, image_size, image_size) uint8.
+
+    Raises:
+        DamagedImage: proven damage: its bytes were read, and are not a whole image.
+        DataError: it can't be read, also after waiting ``retry_after_s`` seconds between tries; nothing is proven.
+    """
+    for wait_s in (*retry_after_s, None):
+        try:
+            return decode(source.read(name), image_size, channels)
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+            raise DamagedImage(str(error)) from error
+        except OSError as error:
+            if wait_s is None or isinstance(error, FileNotFoundError):
+                raise DataError(
+                    f"{source.path / name} can't be read ({error.strerror or error}). "
+                    f"Make it readable or remove it, and start the same command again."
+                ) from error
+            time.sleep(wait_s)
+    raise AssertionError("the last try returns or raises")

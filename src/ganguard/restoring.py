@@ -1,0 +1,177 @@
+"""Bringing a run back from a checkpoint: what it holds, whether it fits, what could not be restored."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import ganguard
+from ganguard import older, options, state
+from ganguard.errors import DoesNotFit, SaveFailed
+from ganguard.store import aliases, resume
+from ganguard.store.catalog import Entry
+from ganguard.store.durable import why
+from ganguard.store.resume import Plan, Request
+from ganguard.store.runfile import Run
+from ganguard.store.summary import Origin
+
+
+@dataclass
+class Beginning:
+    """How a training begins: from zero where ``loaded`` is empty."""
+
+    plan: Plan
+    loaded: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def run(self) -> Run:
+        return self.plan.run
+
+    @property
+    def origin(self) -> Origin | None:
+        """The file that this run began from: named now, or on record in the checkpoint."""
+        start = self.newest
+        return self.plan.origin or (start.summary.origin if start and start.summary else None)
+
+    @property
+    def newest(self) -> Entry | None:
+        return self.plan.start
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        return dict(self.loaded.get("progress", {}))
+
+    @property
+    def position(self) -> dict[str, int]:
+        return {k: v for k, v in self.progress.items() if k in ("epoch", "batch", "samples", "step", "images")}
+
+    @property
+    def seed(self) -> int | None:
+        return self.progress.get("seed")
+
+    @property
+    def fingerprint(self) -> str | None:
+        return self.progress.get("fingerprint")
+
+    @property
+    def history(self) -> dict[str, Any]:
+        return dict(self.loaded.get("history") or {"epochs": [], "sums": {}})
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        return self.loaded.get("best")
+
+    @property
+    def random(self) -> dict[str, Any] | None:
+        return self.loaded.get("random")
+
+
+def begin(folder: Path, request: Request, parts: Iterable[str]) -> Beginning:
+    """Find and read the checkpoint to go on from. Changes nothing.
+
+    Raises:
+        CheckpointError: none can be used.
+    """
+    plan = resume.plan(folder, request)
+    if plan.start is None:
+        return Beginning(plan)
+    loaded = state.load_file(plan.start.path)
+    if "progress" in loaded:
+        return Beginning(plan, loaded)
+    return Beginning(plan, *older.translate(loaded, plan.start.path, parts))
+
+
+def require_same(
+    began: Beginning,
+    config: Mapping[str, Any],
+    may_change: Iterable[str],
+    seed: int | None,
+    parts: Mapping[str, Any],
+    *,
+    say: Callable[[str], None],
+) -> None:
+    """Refuse a checkpoint of other settings or other networks. Changes nothing.
+
+    Raises:
+        DoesNotFit
+    """
+    if not began.loaded or began.plan.start is None:
+        return
+    source = began.plan.start.path.name
+    stored = dict(began.loaded.get("config") or {})
+    if began.seed is not None and seed is not None:
+        stored, config = {**stored, "seed": began.seed}, {**config, "seed": seed}
+    changed = {k for k in set(stored) & set(config) if stored[k] != config[k]}
+    free = frozenset(may_change)
+    for key in sorted(changed & free):
+        say(f"{key} is {config[key]} now, it was {stored[key]}.")
+    if refused := sorted(changed - free):
+        lines = "\n".join(f"  {key}: {config[key]} here, {stored[key]} in the checkpoint" for key in refused)
+        raise DoesNotFit(
+            f"{source} was saved under other settings:\n{lines}\n"
+            "Leave them out to go on with the run's own, or start afresh with --no-checkpoint (it is set aside, not lost)."
+        )
+    if lines := state.differences(parts, began.loaded):
+        raise DoesNotFit(state.mismatch(lines, source))
+
+
+def settle(began: Beginning) -> tuple[Path | None, list[str]]:
+    """Set aside what has to be; returns where the checkpoint lies and what is to be told.
+
+    Raises:
+        SaveFailed: the folder cannot be written.
+    """
+    try:
+        path, told = resume.carry_out(began.plan)
+        if note := aliases.clear_the_name(began.plan.folder):
+            told.append(note)
+    except OSError as error:
+        raise SaveFailed(
+            f"{began.plan.folder} cannot be written: {why(error)}. Nothing was lost; mend that first."
+        ) from error
+    return path, [*told, *began.notes]
+
+
+def restore(
+    began: Beginning, parts: Mapping[str, Any], constructed: dict[str, Any], *, threads: int | None
+) -> list[str]:
+    """Put every part back; returns what could not be restored exactly, in words."""
+    assert began.plan.start is not None  # there is something to restore
+    lost = state.restore(parts, began.loaded, began.plan.start.path.name)
+    lost += options.apply_edits(parts, constructed, began.loaded.get("constructed", {}))
+    about = began.loaded.get("ganguard", {})
+    lost += _restore_threads(about.get("threads"), threads)
+    then, now = about.get("versions", {}), versions()
+    lost += [
+        f"{name} is {now[name]} now, it was {then[name]}" for name in now if then.get(name, now[name]) != now[name]
+    ]
+    unknown = sorted(set(began.loaded) - set(parts) - set(state.RESERVED))
+    return lost + [f"{name} is in the checkpoint, but no part of this run" for name in unknown]
+
+
+def _restore_threads(then: int | None, asked: int | None) -> list[str]:
+    """The thread count belongs to the run: sums come out differently with another."""
+    if then is None or then == torch.get_num_threads():
+        return []
+    if asked is None:
+        torch.set_num_threads(then)
+        return []
+    return [f"{asked} threads now, {then} before: sums may differ in their last bits"]
+
+
+def versions() -> dict[str, str]:
+    """What bit equality depends on."""
+    return {
+        "ganguard": ganguard.__version__,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }

@@ -1,0 +1,98 @@
+"""What one checkpoint holds: the body that torch reads, and the summary that needs no torch to be read."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ganguard import restoring, state, streams
+from ganguard.history import History
+from ganguard.store import names
+from ganguard.store.runfile import Run
+from ganguard.store.summary import Kind, Origin, Summary
+
+
+@dataclass
+class Position:
+    """The only clock of a training."""
+
+    epoch: int = 0  # finished, with their tails
+    batch: int = 0  # done in the epoch under way
+    samples: int = 0  # of the epoch under way
+    step: int = 0  # iterations over the whole run
+    images: int = 0  # samples over the whole run
+
+
+@dataclass(kw_only=True)
+class Snapshot:
+    """Everything of a run that goes into a checkpoint; ``position`` and ``history`` move on as it trains."""
+
+    parts: Mapping[str, Any]
+    run: Run
+    origin: Origin | None
+    config: dict[str, Any]
+    constructed: dict[str, Any]  # optimizer options as the code made them
+    seed: int
+    position: Position
+    history: History
+
+    def payload(self, *, fingerprint: str | None, random: dict[str, Any] | None) -> dict[str, Any]:
+        """The body: plain types and tensors; the tensors are the live ones, so write before training goes on.
+
+        Args:
+            fingerprint: of the data set.
+            random: the random states where they are not the process's own.
+        """
+        about = {
+            "progress": {**vars(self.position), "fingerprint": fingerprint, "seed": self.seed},
+            "history": self.history.state(),
+            "best": self.history.best,
+            "config": self.config,
+            "constructed": self.constructed,
+            "random": random or streams.capture(),
+            "ganguard": {
+                "format": 1,
+                "run": self.run.run,
+                "branch": self.run.branch,
+                "threads": torch.get_num_threads(),
+                "versions": restoring.versions(),
+                "host": socket.gethostname(),
+            },
+        }
+        return {**state.capture(self.parts), **{key: state.to_plain(value, key) for key, value in about.items()}}
+
+    def summary(self, kind: Kind, *, parent: str, finite: bool) -> Summary:
+        p = self.position
+        last = self.history.epochs[-1] if self.history.epochs else {}
+        means = self.history.means() if p.batch else last
+        return Summary(
+            kind=kind,
+            name=self._name(kind),
+            run=self.run.run,
+            branch=self.run.branch,
+            lineage=self.run.lineage,
+            **vars(p),
+            means={name: value for name, value in means.items() if isinstance(value, float)},
+            score=None if p.batch else self.history.last_score,
+            best=self.history.best,
+            finite=finite,
+            saved_at=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            host=socket.gethostname(),
+            versions=restoring.versions(),
+            parent=parent,
+            origin=self.origin,
+            config=self.config,
+        )
+
+    def _name(self, kind: Kind) -> str:
+        p = self.position
+        if kind is Kind.EMERGENCY:
+            return names.emergency(datetime.datetime.now())
+        if kind is Kind.STEP:
+            return names.at_step(p.step)
+        return names.within_epoch(p.epoch + 1, p.batch) if kind is Kind.AUTOSAVE else names.epoch_end(p.epoch)

@@ -1,0 +1,266 @@
+"""LabelledImages: what a loader gets, from the cache and without one."""
+
+import errno
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from ganguard.data import LabelledImages, open_images
+from ganguard.data.pixels import load
+from ganguard.data.sources import FolderSource
+from ganguard.errors import DataError
+
+
+@pytest.fixture
+def data(tmp_path):
+    generator = np.random.default_rng(0)
+    for index in range(12):
+        path = tmp_path / "my data" / ("cats", "dogs", "owls")[index % 3] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "my data"
+
+
+def opened(data, cache_dir, **options):
+    options = {"image_size": 16, "channels": 3, "say": lambda _: None, **options}
+    return open_images(str(data), cache_dir=Path(cache_dir), **options)
+
+
+def every(found):
+    return found.__getitems__(list(range(len(found))))
+
+
+@pytest.fixture(params=["cached", "on the fly"])
+def found(request, data, tmp_path):
+    return opened(data, tmp_path / "cache", cache_limit=10**9 if request.param == "cached" else 0)
+
+
+def test_one_item(found):
+    image, label = found[7]
+    assert (image.dtype, image.shape) == (torch.uint8, (3, 16, 16))
+    assert isinstance(label, int)
+    assert label == 1
+    assert found.class_names == ("cats", "dogs", "owls")
+    assert found.name == "my_data"
+    assert found.labels.dtype == np.int64
+
+
+def test_a_batch_equals_its_items(found):
+    images, labels = found.__getitems__([5, 0, 11, 5])
+    assert (images.dtype, images.shape) == (torch.uint8, (4, 3, 16, 16))
+    assert (labels.dtype, labels.tolist()) == (torch.int64, [1, 0, 2, 1])
+    for row, index in enumerate([5, 0, 11, 5]):
+        assert torch.equal(images[row], found[index][0])
+
+
+def test_a_batch_is_memory_of_its_own(found):
+    before = found[0][0].clone()
+    images, labels = found.__getitems__([0, 1])
+    images.zero_()
+    labels.fill_(99)
+    assert torch.equal(found[0][0], before)
+    assert found[0][1] == 0
+    held = [found[0][0], found[0][0]]
+    assert held[0].data_ptr() != held[1].data_ptr()
+
+
+def test_positions_from_the_end_and_outside(found):
+    assert torch.equal(found[-1][0], found[11][0])
+    for index in (12, -13):
+        with pytest.raises(IndexError):
+            found[index]
+
+
+def test_on_the_fly_equals_cached_bit_for_bit(data, tmp_path):
+    (data / "dogs" / "half.png").write_bytes((data / "dogs" / "1.png").read_bytes()[:500])
+    cached = opened(data, tmp_path / "one")
+    direct = opened(data, tmp_path / "two", cache_limit=0)
+    assert not list((tmp_path / "two").glob("*/images.npy"))
+    assert torch.equal(every(cached)[0], every(direct)[0])
+    assert cached.labels.tolist() == direct.labels.tolist()
+    assert cached.skipped == direct.skipped == ("dogs/half.png",)
+    assert cached.fingerprint == direct.fingerprint
+
+
+def test_the_cache_is_an_ordinary_npy_file(data, tmp_path):
+    found = opened(data, tmp_path / "cache")
+    (path,) = (tmp_path / "cache").glob("*/images.npy")
+    array = np.load(path)
+    assert array.dtype == np.uint8
+    assert np.array_equal(array, every(found)[0].numpy())
+
+
+@pytest.mark.parametrize(("name", "channels"), [("emoji", 3), ("fashion-mnist-mini", 1)])
+def test_built_in_sets_on_the_fly_equal_cached(name, channels, tmp_path):
+    options = {"image_size": 32, "channels": channels, "limit": 100}
+    cached = opened(name, tmp_path / "one", **options)
+    direct = opened(name, tmp_path / "two", cache_limit=0, **options)
+    assert torch.equal(every(cached)[0], every(direct)[0])
+    assert 3 < every(cached)[0].float().std() < 120
+
+
+def test_a_cache_that_exists_is_used_above_the_limit(data, tmp_path):
+    opened(data, tmp_path)
+    for path in data.rglob("*.png"):
+        status = path.stat()
+        path.write_bytes(bytes(status.st_size))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    found = opened(data, tmp_path, cache_limit=0)
+    assert len(found) == 12
+    assert every(found)[0].any()
+
+
+def test_the_check_of_all_images_is_remembered(data, tmp_path):
+    (data / "dogs" / "0.png").write_text("a text")
+    told = []
+    first = opened(data, tmp_path / "cache", cache_limit=0)
+    for path in data.rglob("*.png"):  # unreadable from now on, as only decoding again would notice
+        status = path.stat()
+        path.write_bytes(bytes(status.st_size))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    second = opened(data, tmp_path / "cache", cache_limit=0, say=told.append)
+    assert first.skipped == second.skipped == ("dogs/0.png",)
+    assert len(first) == len(second) == 12
+    assert any("dogs/0.png: not an image" in line for line in told)
+
+
+def test_an_image_damaged_in_mid_training_is_replaced_by_one_of_its_class(data, tmp_path):
+    found = opened(data, tmp_path / "cache", cache_limit=0)
+    (data / "dogs" / "10.png").write_bytes(b"damaged")
+    row = found.labels.tolist().index(1) + 1  # dogs/1.png comes before it
+    with pytest.warns(RuntimeWarning, match="dogs/10.png"):
+        image, label = found[row]
+    assert label == 1
+    assert torch.equal(image, found[row + 1][0])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_drive_that_is_gone_is_an_error(data, tmp_path):
+    found = opened(data, tmp_path / "cache", cache_limit=0)
+    data.rename(tmp_path / "gone")
+    with pytest.raises(DataError, match="can no longer be read"):
+        found[0]
+
+
+def test_a_read_error_that_passes_is_waited_for(data):
+    class Flaky(FolderSource):
+        failures = 2
+
+        def read(self, name):
+            if self.failures:
+                self.failures -= 1
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(name)
+
+    image = load(Flaky(data), "dogs/1.png", 16, 3, retry_after_s=(0.01, 0.01))
+    assert np.array_equal(image, load(FolderSource(data), "dogs/1.png", 16, 3))
+    with pytest.raises(DataError, match=r"1.png can't be read \(Input/output error\)"):
+        load(Flaky(data), "dogs/1.png", 16, 3, retry_after_s=(0.01,))
+
+
+def test_pickled_it_is_small_and_opens_the_cache_itself(tmp_path):
+    found = opened("emoji", tmp_path, image_size=64)
+    content = pickle.dumps(found)
+    assert len(content) < 30_000
+    copy = pickle.loads(content)
+    assert torch.equal(copy.__getitems__([3, 900])[0], found.__getitems__([3, 900])[0])
+    assert copy.fingerprint == found.fingerprint
+
+
+def test_pickled_without_a_cache(found):
+    copy = pickle.loads(pickle.dumps(found))
+    assert torch.equal(every(copy)[0], every(found)[0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("cache_limit", [10**9, 0], ids=["cached", "on the fly"])
+def test_a_data_loader(tmp_path, workers, cache_limit):
+    """On the fly the workers read one zip at the same time, which the parent opened before them."""
+    found = opened("emoji", tmp_path, image_size=32, limit=300, cache_limit=cache_limit)
+    loader = DataLoader(
+        found,
+        batch_size=16,
+        num_workers=workers,
+        collate_fn=LabelledImages.collate,
+        multiprocessing_context="fork" if workers and os.name == "posix" else None,
+    )
+    batches = list(loader)
+    assert [len(labels) for _, labels in batches] == [16] * 18 + [12]
+    images, labels = every(found)
+    assert torch.equal(torch.cat([images for images, _ in batches]), images)
+    assert torch.equal(torch.cat([labels for _, labels in batches]), labels)
+
+
+def test_the_default_collate_and_single_items_give_the_same_batches(found):
+    whole = next(iter(DataLoader(found, batch_size=5, collate_fn=LabelledImages.collate)))
+    single = LabelledImages.collate([found[index] for index in range(5)])
+    for ours, other in zip(whole, single, strict=True):
+        assert ours.dtype == other.dtype
+        assert torch.equal(ours, other)
+
+
+def test_a_limit_is_balanced(data, tmp_path):
+    found = opened(data, tmp_path / "cache", limit=7)
+    assert np.bincount(found.labels).tolist() == [3, 2, 2]
+    assert opened(data, tmp_path / "other", limit=7).fingerprint == found.fingerprint
+
+
+def test_a_single_class_is_allowed(tmp_path):
+    (tmp_path / "data" / "all").mkdir(parents=True)
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "data" / "all" / "1.png")
+    assert opened(tmp_path / "data", tmp_path / "cache").class_names == ("all",)
+
+
+def test_a_class_that_lost_all_its_images_keeps_its_place_and_is_told(data, tmp_path):
+    for path in (data / "dogs").iterdir():
+        path.write_text("a text")
+    told = []
+    found = opened(data, tmp_path / "cache", say=told.append)
+    assert found.class_names == ("cats", "dogs", "owls")
+    assert set(found.labels.tolist()) == {0, 2}
+    assert "No image of class dogs is left." in told
+
+
+def test_names_that_a_console_cannot_show(data, tmp_path):
+    (data / "cats" / "猫.png").write_text("a text")
+    told = []
+
+    def narrow(text):
+        text.encode("cp1252")
+        told.append(text)
+
+    assert opened(data, tmp_path / "cache", say=narrow).skipped == ("cats/猫.png",)
+    assert any("\\u732b" in line for line in told)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names of any bytes")
+def test_names_that_are_no_text(data, tmp_path):
+    (data / "cats" / "0.png").rename(data / "cats" / os.fsdecode(b"\xff\xfe.png"))
+    found = opened(data, tmp_path / "cache")
+    assert len(found) == 12
+    assert opened(data, tmp_path / "cache").fingerprint == found.fingerprint
+
+
+@pytest.mark.parametrize("options", [{"image_size": 0}, {"channels": 2}, {"limit": 2}])
+def test_impossible_settings(data, tmp_path, options):
+    with pytest.raises(DataError):
+        opened(data, tmp_path / "cache", **options)
+
+
+def test_opening_a_set_loads_no_torch(data, tmp_path):
+    code = (
+        "import sys, pathlib; from ganguard.data import open_images;"
+        "open_images(sys.argv[1], image_size=16, channels=3, cache_dir=pathlib.Path(sys.argv[2]));"
+        "print('torch' in sys.modules, 'torchvision' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(data), str(tmp_path / "cache")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False False", done.stderr

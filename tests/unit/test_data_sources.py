@@ -1,0 +1,182 @@
+"""Sources: folders, zips and the built-in sets are one listing."""
+
+import os
+import pickle
+import zipfile
+
+import pytest
+
+from ganguard.data.sources import BUILTIN_NAMES, balanced_subset, digest, find_source, list_images, safe_name
+from ganguard.errors import DataError
+
+
+def fill(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return folder
+
+
+def listing_of(path):
+    return list_images(find_source(str(path)))
+
+
+def names(listing):
+    return [entry.name for entry in listing.entries]
+
+
+def test_classes_are_sorted_and_images_ordered_by_class_and_name(tmp_path):
+    listing = listing_of(fill(tmp_path, "b/2.png", "b/1.JPG", "a-b/1.png", "a/1.png"))
+    assert listing.class_names == ("a", "a-b", "b")
+    assert names(listing) == ["a/1.png", "a-b/1.png", "b/1.JPG", "b/2.png"]
+    assert [entry.label for entry in listing.entries] == [0, 1, 2, 2]
+    assert listing.notices == ()
+
+
+def test_nested_files_belong_to_their_top_folder(tmp_path):
+    listing = listing_of(fill(tmp_path, "cats/2024/may/1.png", "cats/2.png", "dogs/1.png"))
+    assert listing.class_names == ("cats", "dogs")
+    assert names(listing)[:2] == ["cats/2.png", "cats/2024/may/1.png"]
+
+
+def test_hidden_files_and_other_suffixes_are_left_out_and_the_latter_told(tmp_path):
+    listing = listing_of(fill(tmp_path, "a/.1.png", ".b/1.png", "a/.c/1.png", "a/1.png", "a/notes.txt", "a/2.heic"))
+    assert names(listing) == ["a/1.png"]
+    assert len(listing.notices) == 1
+    assert "2 files" in listing.notices[0]
+    assert ".heic" in listing.notices[0]
+
+
+def test_loose_images_beside_class_folders_are_told(tmp_path):
+    listing = listing_of(fill(tmp_path, "a/1.png", "1.png", "2.png"))
+    assert names(listing) == ["a/1.png"]
+    assert "2 images lie directly in" in listing.notices[0]
+
+
+def test_a_split_folder_is_asked_about(tmp_path):
+    listing = listing_of(fill(tmp_path, "train/a/1.png", "test/a/1.png"))
+    assert any("did you mean" in notice for notice in listing.notices)
+
+
+def test_images_without_class_folders(tmp_path):
+    with pytest.raises(DataError, match=r"no class folders.*cats"):
+        listing_of(fill(tmp_path, "1.png", "2.png"))
+
+
+def test_an_empty_folder(tmp_path):
+    with pytest.raises(DataError, match=r"no images\. Expected are class folders"):
+        listing_of(tmp_path)
+
+
+def test_class_folders_without_images(tmp_path):
+    with pytest.raises(DataError, match=r"only other files \(2 \.txt\)"):
+        listing_of(fill(tmp_path, "a/1.txt", "b/2.txt"))
+
+
+def test_a_missing_path_names_the_built_in_sets(tmp_path):
+    with pytest.raises(DataError, match="emoji, fashion-mnist-mini"):
+        find_source(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("emojis", "emoji"), ("Fashion-MNIST", "fashion-mnist-mini")])
+def test_a_misspelt_built_in_name_is_recognised(typed, meant):
+    with pytest.raises(DataError, match=f"Did you mean '{meant}'"):
+        find_source(typed)
+
+
+def test_a_file_that_is_no_zip(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"x")
+    with pytest.raises(DataError, match="neither a folder nor a zip"):
+        find_source(str(tmp_path / "a.png"))
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="needs links")
+def test_links_are_followed_and_never_in_circles(tmp_path):
+    elsewhere = fill(tmp_path / "elsewhere", "1.png")
+    data = fill(tmp_path / "data", "a/1.png")
+    (data / "b").symlink_to(elsewhere, target_is_directory=True)
+    (data / "a" / "up").symlink_to(data, target_is_directory=True)
+    (data / "a" / "gone.png").symlink_to(tmp_path / "nothing")
+    assert names(listing_of(data)) == ["a/1.png", "b/1.png"]
+
+
+def test_a_zip_lists_as_the_folder_does(tmp_path):
+    folder = fill(tmp_path / "data", "b/1.png", "a/x/1.png", "a/.2.png", "__MACOSX/a/._1.png")
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, path.relative_to(folder))
+    unpacked, packed = listing_of(folder), listing_of(tmp_path / "data.zip")
+    assert names(packed) == names(unpacked) == ["a/x/1.png", "b/1.png"]
+    assert packed.class_names == unpacked.class_names
+    source = find_source(str(tmp_path / "data.zip"))
+    assert source.name == "data"
+    assert source.read("b/1.png") == b"b/1.png"
+    assert pickle.loads(pickle.dumps(source)).read("b/1.png") == b"b/1.png"
+
+
+def test_a_torn_zip(tmp_path):
+    fill(tmp_path, "a.zip").joinpath("a.zip").write_bytes(b"PK\5\6" + bytes(18))
+    with pytest.raises(DataError):
+        listing_of(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize(("name", "classes", "images"), [("fashion-mnist-mini", 10, 5000), ("emoji", 7, 1376)])
+def test_built_in_sets(name, classes, images):
+    source = find_source(name)
+    listing = list_images(source)
+    assert source.name == name
+    assert len(listing.class_names) == classes
+    assert len(listing.entries) == images
+    if name == "fashion-mnist-mini":
+        labels = [entry.label for entry in listing.entries]
+        assert {labels.count(label) for label in range(10)} == {500}
+
+
+def test_built_in_sets_are_small_and_carry_their_licences():
+    folder = find_source("emoji").path.parent
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 6_000_000
+    notice = (folder / "NOTICE.md").read_text("utf-8")
+    for name in BUILTIN_NAMES:
+        assert f"{name}.zip" in notice
+    for holder in ("Zalando SE", "Microsoft Corporation", "LobeHub", "Permission is hereby granted"):
+        assert holder in notice
+
+
+def test_a_limit_is_balanced_and_repeatable(tmp_path):
+    many = [f"{name}/{index}.png" for name in "abc" for index in range(20)]
+    listing = listing_of(fill(tmp_path, *many, "d/1.png", "d/2.png"))
+    chosen = balanced_subset(listing, 23)
+    labels = [entry.label for entry in chosen.entries]
+    assert [labels.count(label) for label in range(4)] == [7, 7, 7, 2]
+    assert list(chosen.entries) == [entry for entry in listing.entries if entry in set(chosen.entries)]
+    assert balanced_subset(listing, 23) == chosen
+    assert balanced_subset(listing, 10_000).entries == listing.entries
+
+
+def test_a_limit_below_the_number_of_classes(tmp_path):
+    with pytest.raises(DataError, match="less than the 2 classes"):
+        balanced_subset(listing_of(fill(tmp_path, "a/1.png", "b/1.png")), 1)
+
+
+def test_the_digest_follows_every_field(tmp_path):
+    entries = listing_of(fill(tmp_path, "a/1.png", "b/1.png")).entries
+    first, *rest = entries
+    variants = [
+        ("x", entries),
+        ("y", entries),
+        ("x", (first._replace(name="a/2.png"), *rest)),
+        ("x", (first._replace(label=1), *rest)),
+        ("x", (first._replace(size=9), *rest)),
+        ("x", (first._replace(stamp=9), *rest)),
+        ("x", tuple(rest)),
+        ("x", ()),
+    ]
+    assert len({digest(*variant) for variant in variants}) == len(variants)
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"), [("my cats/é:", "my_cats_é"), ("..", "images"), ("a.b", "a.b"), ("", "images")]
+)
+def test_safe_names(name, safe):
+    assert safe_name(name) == safe

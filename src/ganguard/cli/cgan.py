@@ -1,0 +1,90 @@
+"""``gan.py``: the command line of the conditional GAN."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ganguard.cli import options, running
+from ganguard.errors import UsageError
+from ganguard.reports import console
+from ganguard.store import resume
+from ganguard.store.resume import Request
+from ganguard.training.cgan_config import NOT_OF_THE_RUN, CganConfig
+
+_EPILOG = """\
+Training saves itself and goes on by itself: stop it with Ctrl+C, type the same command again.
+Exit codes: 0 finished, 2 wrong usage, 3 no usable checkpoint, 4 folder in use, 5 stopped itself,
+6 newest state not on disk, 128 + signal: stopped by that signal after saving."""
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Train a conditional GAN that never loses its work.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    going_on = parser.add_argument_group("going on")
+    going_on.add_argument(
+        "--resume", action="store_true", help="demand a checkpoint (default: go on where there is one)"
+    )
+    going_on.add_argument(
+        "--no-checkpoint", action="store_true", help="start afresh; the old run is set aside, not lost"
+    )
+    going_on.add_argument("--checkpoint-path", type=Path, metavar="FILE", help="go on from this checkpoint")
+    going_on.add_argument(
+        "--branch", action="store_true", help="with --checkpoint-path: really go back; what is newer is set aside"
+    )
+    going_on.add_argument("--list-checkpoints", action="store_true", help="list the checkpoints and end")
+    settings = parser.add_argument_group("settings")
+    settings.add_argument("--config", type=Path, metavar="FILE", help="TOML file with the same names")
+    options.add_options(settings, CganConfig)  # type: ignore[arg-type]  # a group takes arguments like a parser
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "gan.py") -> int:
+    """Run the command; returns the exit code."""
+    return running.run(lambda: _work(argv, prog))
+
+
+def _work(argv: Sequence[str] | None, prog: str) -> int:
+    arguments = vars(parser(prog).parse_args(argv))
+    going_on = {name: arguments.pop(name) for name in ("resume", "no_checkpoint", "checkpoint_path", "branch")}
+    config_file, listing = arguments.pop("config"), arguments.pop("list_checkpoints")
+    request = Request(
+        required=going_on["resume"],
+        afresh=going_on["no_checkpoint"],
+        file=going_on["checkpoint_path"],
+        branch=going_on["branch"],
+    )
+    typed = {**(options.read_toml(config_file, CganConfig) if config_file else {}), **arguments}
+    asked: CganConfig = options.merge(CganConfig, typed)
+    folder = Path(asked.checkpoint_dir or Path(asked.run_dir) / "checkpoints")
+    if listing:
+        if any(going_on.values()):
+            raise UsageError("--list-checkpoints only lists; it cannot be combined with --resume and the like.")
+        from ganguard.cli import checkpoints
+
+        return checkpoints.show_list(folder, as_json=False)
+    running.single_process()
+    return _train(options.merge(CganConfig, typed, _recorded(folder, request)), request)
+
+
+def _recorded(folder: Path, request: Request) -> dict[str, Any]:
+    """The settings of the checkpoint that training will go on from: they hold where nothing else was typed."""
+    start = resume.plan(folder, request, verified=False).start
+    config = start.summary.config if start and start.summary else None
+    return {name: value for name, value in (config or {}).items() if name not in NOT_OF_THE_RUN}
+
+
+def _train(config: CganConfig, request: Request) -> int:
+    try:
+        from ganguard.training.cgan import CganTraining
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is missing. Install it with: pip install 'ganguard[trainers]'") from error
+    CganTraining(config, request, console.say).run()
+    return 0

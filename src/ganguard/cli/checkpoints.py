@@ -1,0 +1,216 @@
+"""``checkpoint_manager.py``: list, show, verify, back up, clean up, delete. Needs no torch."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ganguard.cli import running
+from ganguard.errors import (
+    EXIT_NO_CHECKPOINT,
+    DamagedCheckpoint,
+    UnreadableCheckpoint,
+    UsageError,
+)
+from ganguard.reports import checkpoint_list, console
+from ganguard.store import backup, catalog, envelope, names, removal
+from ganguard.store.catalog import Catalog, Entry
+from ganguard.store.envelope import State
+from ganguard.store.retention import Policy
+
+_EPILOG = """\
+Safe beside a running training. FILE is a path, or a name in the checkpoint folder.
+Exit codes: 0 done, 2 wrong usage or refused, 3 a checkpoint is damaged or missing, 4 the folder is in use,
+6 a backup could not be written."""
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Look after the checkpoints of a training.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--list", action="store_true", help="list all checkpoints, backups and what was set aside")
+    what.add_argument("--show", type=Path, metavar="FILE", help="tell all that a checkpoint says about itself")
+    what.add_argument("--verify", type=Path, nargs="*", metavar="FILE", help="read every byte of these, or of all")
+    what.add_argument("--backup", type=Path, metavar="FILE", help="make a verified copy in checkpoint_backups/")
+    what.add_argument("--cleanup", action="store_true", help="remove what is not kept")
+    what.add_argument("--delete", type=Path, metavar="FILE", help="remove one checkpoint")
+    keep = Policy()
+    parser.add_argument(
+        "--checkpoint-dir", type=Path, default=Path("checkpoints"), metavar="DIR", help="default: checkpoints"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--keep-latest",
+        type=int,
+        metavar="N",
+        help=f"with --cleanup: newest epochs that stay (default: {keep.keep_latest})",
+    )
+    parser.add_argument(
+        "--keep-every",
+        type=int,
+        metavar="N",
+        help=f"with --cleanup: each so many-th epoch stays (default: {keep.keep_every}; 0: none)",
+    )
+    parser.add_argument("--set-aside", action="store_true", help="with --cleanup: remove what was set aside too")
+    parser.add_argument("--dry-run", action="store_true", help="with --cleanup: only tell what would go")
+    parser.add_argument("--force", action="store_true", help="with --delete: even the last good checkpoint")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "checkpoint_manager.py") -> int:
+    """Run the command; returns the exit code."""
+    return running.run(lambda: _work(parser(prog).parse_args(argv)))
+
+
+def _work(asked: argparse.Namespace) -> int:
+    _refuse_stray_options(asked)
+    folder: Path = asked.checkpoint_dir
+    if not folder.is_dir() and not asked.list:
+        raise UsageError(f"There is no folder {folder}. Name the right one with --checkpoint-dir.")
+    if asked.list:
+        return show_list(folder, as_json=asked.json)
+    if asked.show:
+        return _show(_found(asked.show, folder), as_json=asked.json)
+    if asked.verify is not None:
+        return _verify([_found(file, folder) for file in asked.verify], folder, as_json=asked.json)
+    if asked.backup:
+        return _back_up(_found(asked.backup, folder), folder, as_json=asked.json)
+    if asked.cleanup:
+        return _clean_up(folder, asked)
+    return _delete(_found(asked.delete, folder), folder, force=asked.force, as_json=asked.json)
+
+
+def _refuse_stray_options(asked: argparse.Namespace) -> None:
+    for name in ("keep_latest", "keep_every", "set_aside", "dry_run"):
+        if getattr(asked, name) and not asked.cleanup:
+            raise UsageError(f"--{name.replace('_', '-')} belongs to --cleanup.")
+    if asked.force and not asked.delete:
+        raise UsageError("--force belongs to --delete.")
+    if (asked.keep_latest is not None and asked.keep_latest < 1) or (asked.keep_every or 0) < 0:
+        raise UsageError("--keep-latest is at least 1, --keep-every at least 0.")
+
+
+def _found(file: Path, folder: Path) -> Path:
+    """The file as typed, or the one of that name in the checkpoint folder."""
+    return folder / file if not file.exists() and len(file.parts) == 1 else file
+
+
+def _print(values: dict[str, Any], text: str, *, as_json: bool) -> None:
+    console.say(json.dumps(values, indent=1) if as_json else text)
+
+
+def show_list(folder: Path, *, as_json: bool) -> int:
+    """Print the list of a checkpoint folder; shared with ``gan.py --list-checkpoints``."""
+    listing = checkpoint_list.make(folder)
+    _print(listing.to_json(), "\n".join(checkpoint_list.lines(listing)), as_json=as_json)
+    return 0
+
+
+def _require_checkpoint(file: Path, folder: Path) -> Entry:
+    removal.require_inside(file, folder)
+    entry = catalog.read(file)
+    if file.suffix != names.SUFFIX or (entry.state is State.INCOMPLETE and not _looks_torn(file)):
+        raise UsageError(f"{file} is no checkpoint. List them with --list.")
+    return entry
+
+
+def _looks_torn(file: Path) -> bool:
+    """Whether a file without a readable end may once have been a checkpoint: zip archives begin with PK."""
+    if names.is_versioned(file.name) or file.name == names.LATEST:
+        return True
+    with file.open("rb") as content:
+        return content.read(4) == b"PK\x03\x04"
+
+
+def _show(file: Path, *, as_json: bool) -> int:
+    if not file.exists():
+        raise UsageError(f"There is no file {file}. List the checkpoints with --list.")
+    entry = catalog.read(file)
+    values: dict[str, Any] = {"file": str(file), "size": entry.size, "state": entry.state.value}
+    if entry.summary is not None:
+        values |= dataclasses.asdict(entry.summary)
+    if as_json:
+        console.say(json.dumps(values, indent=1))
+        return 0
+    for name, value in values.items():
+        if value not in (None, "", (), {}, []):
+            shown = json.dumps(value) if isinstance(value, dict | list | tuple) else value
+            console.say(f"{name:<12} {shown}")
+    if entry.summary is None:
+        console.say("It carries no summary: an older script wrote it, or its end was lost.")
+    return 0
+
+
+def _verify(files: list[Path], folder: Path, *, as_json: bool) -> int:
+    chosen = [_require_checkpoint(file, folder) for file in files] or list(Catalog.of(folder).versioned)
+    if not chosen:
+        raise UsageError(f"There are no checkpoints in {folder}. Name another folder with --checkpoint-dir.")
+    results = []
+    for entry in chosen:
+        verdict = _verdict(entry)
+        results.append({"file": str(entry.path), "good": verdict == "good", "verdict": verdict})
+        if not as_json:
+            console.say(f"{entry.path}: {verdict}")
+    if as_json:
+        console.say(json.dumps({"verified": results}, indent=1))
+    return 0 if all(result["good"] for result in results) else EXIT_NO_CHECKPOINT
+
+
+def _verdict(entry: Entry) -> str:
+    siblings = Catalog.of(entry.path.parent)
+    try:
+        envelope.verify(entry.path)
+        if entry.is_head and (lacking := siblings.lacking(entry)):
+            return f"incomplete: its second file {lacking[0]} is not there"
+        for companion in siblings.companions(entry):
+            envelope.verify(companion.path)
+    except (DamagedCheckpoint, UnreadableCheckpoint) as error:
+        return str(error).removeprefix(f"{entry.path} ")
+    return "good"
+
+
+def _back_up(file: Path, folder: Path, *, as_json: bool) -> int:
+    _require_checkpoint(file, folder)
+    copies = backup.back_up(file, removal.backups(folder))
+    shown = "\n".join(f"Backed up and verified: {copy}" for copy in copies)
+    _print({"copies": [str(copy) for copy in copies]}, shown, as_json=as_json)
+    return 0
+
+
+def _clean_up(folder: Path, asked: argparse.Namespace) -> int:
+    keep = Policy()
+    policy = Policy(
+        keep_latest=keep.keep_latest if asked.keep_latest is None else asked.keep_latest,
+        keep_every=keep.keep_every if asked.keep_every is None else asked.keep_every,
+    )
+    gone = removal.prune(folder, policy, dry_run=asked.dry_run)
+    paths = [entry.path for entry in gone]
+    if asked.set_aside:
+        paths += removal.clear_set_aside(folder, dry_run=asked.dry_run)
+    freed = sum(entry.size for entry in gone)
+    verb = "Would remove" if asked.dry_run else "Removed"
+    lines = [f"{verb} {path}" for path in paths]
+    lines.append(
+        f"{verb} {len(paths)} files; {console.size(freed)} of checkpoints. The newest good one was verified first."
+    )
+    if not paths:
+        lines = ["Nothing to remove: everything there is kept by the rules."]
+    values = {"dry_run": asked.dry_run, "removed": [str(path) for path in paths], "bytes": freed}
+    _print(values, "\n".join(lines), as_json=asked.json)
+    return 0
+
+
+def _delete(file: Path, folder: Path, *, force: bool, as_json: bool) -> int:
+    _require_checkpoint(file, folder)
+    gone = removal.delete(file, folder, force=force)
+    _print({"deleted": [str(path) for path in gone]}, "\n".join(f"Deleted {path}" for path in gone), as_json=as_json)
+    return 0

@@ -1,0 +1,35 @@
+"""``ganguard``: the commands under one name. Each takes exactly the arguments of its script."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import ganguard
+
+_HELP = """\
+usage: ganguard COMMAND …
+
+  cgan         train a conditional GAN       (gan.py)
+  checkpoints  look after the checkpoints    (checkpoint_manager.py)
+
+ganguard COMMAND --help tells more; ganguard --version tells the version."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = words[0] if words else "--help"
+    if command == "cgan":
+        from ganguard.cli import cgan
+
+        return cgan.main(words[1:], prog="ganguard cgan")
+    if command == "checkpoints":
+        from ganguard.cli import checkpoints
+
+        return checkpoints.main(words[1:], prog="ganguard checkpoints")
+    if command == "--version":
+        print(ganguard.__version__)
+        return 0
+    print(_HELP, file=sys.stdout if command in ("--help", "-h") else sys.stderr)
+    return 0 if command in ("--help", "-h") else 2

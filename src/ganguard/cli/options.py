@@ -1,0 +1,87 @@
+"""Command-line options and TOML files ⇄ config dataclasses."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import tomllib
+import types
+import typing
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+from ganguard.errors import UsageError
+from ganguard.store.durable import why
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def add_options(parser: argparse.ArgumentParser, config: type[Any]) -> None:
+    """An option for each field; only those that are typed appear in the result."""
+    hints = typing.get_type_hints(config)
+    for item in fields(config):
+        kind, optional = _kind(hints[item.name])
+        shown = "" if optional or "(default" in item.metadata["help"] else f" (default: {item.default})"
+        arguments: dict[str, Any] = {"default": argparse.SUPPRESS, "help": item.metadata["help"] + shown}
+        if kind is bool:
+            parser.add_argument(flag(item.name), action=argparse.BooleanOptionalAction, **arguments)
+            continue
+        choices = item.metadata["choices"]
+        metavar = item.metadata["metavar"] or ("{" + ",".join(map(str, choices)) + "}" if choices else _metavar(kind))
+        parser.add_argument(flag(item.name), type=kind, choices=choices or None, metavar=metavar, **arguments)
+
+
+def _kind(hint: Any) -> tuple[type, bool]:
+    """The plain type in ``int | None``, and whether None is allowed."""
+    if isinstance(hint, types.UnionType):
+        return next(t for t in hint.__args__ if t is not type(None)), True
+    return hint, False
+
+
+def _metavar(kind: type) -> str:
+    return {int: "N", float: "X", str: "NAME"}[kind]
+
+
+def read_toml(path: Path, config: type[Any]) -> dict[str, Any]:
+    """Options from a TOML file, with the names of the command line (hyphens or underscores).
+
+    Raises:
+        UsageError: no such file, no TOML, an unknown name, a value of the wrong type.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {path}: {why(error)}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} is not TOML: {error}.") from error
+    known = {item.name: item for item in fields(config)}
+    hints = typing.get_type_hints(config)
+    read = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {close[0]}?" if close else f" Known are: {', '.join(sorted(known))}."
+            raise UsageError(f"--config {path} sets {key}, which is no option.{hint}")
+        read[name] = _checked(known[name], _kind(hints[name])[0], value, path)
+    return read
+
+
+def _checked(item: Field[Any], kind: type, value: Any, path: Path) -> Any:
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise UsageError(f"--config {path}: {item.name} takes a value of type {kind.__name__}, not {value!r}.")
+    return value
+
+
+def merge(config: type[Any], *sources: dict[str, Any]) -> Any:
+    """The config that earlier sources decide over later ones; unknown keys of a checkpoint are left out."""
+    known = {item.name for item in fields(config)}
+    values: dict[str, Any] = {}
+    for source in reversed(sources):
+        values |= {name: value for name, value in source.items() if name in known}
+    return config(**values)

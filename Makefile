@@ -1,0 +1,27 @@
+# The two commands of the README; everything they need is made on the way.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: train test check clean
+
+train: .venv/trainers  ## train on the built-in images; Ctrl+C, and the same command goes on
+	@GANGUARD_COMMAND="make train$(if $(ARGS), ARGS='$(ARGS)')" $(BIN)/python gan.py $(ARGS)
+
+test: .venv/dev  ## linters, types, tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+.venv/trainers: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[trainers]'
+	@touch $@
+
+.venv/dev: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+	@touch $@ .venv/trainers
+
+clean:  ## remove the environment; nothing that was trained
+	rm -rf .venv

@@ -1,0 +1,130 @@
+"""What a save and a verified load cost beside the plain calls, and how long a list of 1,000 checkpoints takes.
+
+    python benchmarks/saving.py --megabytes 500
+
+All in one run, interleaved, medians; the ratios are what counts. The list is timed as a person types it, Python's
+start included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ganguard import state
+from ganguard.store import aliases, commit, envelope
+from ganguard.store.envelope import HashingFile
+from ganguard.store.summary import Kind, Summary
+
+TENSORS = 50
+
+
+def tensors(megabytes: int) -> dict[str, torch.Tensor]:
+    count = megabytes * 1_000_000 // 4 // TENSORS
+    return {f"tensor_{i}": torch.randn(count) for i in range(TENSORS)}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def raw_write(payload: dict[str, torch.Tensor], path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        for tensor in payload.values():
+            view = memoryview(tensor.numpy()).cast("B")
+            while len(view):
+                view = view[file.write(view) :]
+        os.fsync(file.fileno())
+
+
+def torch_save(payload: dict[str, torch.Tensor], path: Path) -> None:
+    with path.open("wb") as file:
+        torch.save(payload, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def our_save(payload: dict[str, torch.Tensor], folder: Path, step: int) -> Path:
+    def dump(file: HashingFile) -> None:
+        torch.save(payload, file)
+
+    summary = Summary(kind=Kind.EPOCH, name=f"checkpoint_epoch_{step:03d}.pth", run="benchmark", step=step, epoch=step)
+    part = commit.Part(summary=summary, dump=dump, expected_bytes=state.tensor_bytes(payload))
+    entry = commit.commit(folder, [part])
+    aliases.point(folder / "latest_checkpoint.pth", entry.path)
+    return entry.path
+
+
+def our_load(path: Path) -> None:
+    envelope.verify(path)
+    state.load_file(path)
+
+
+def measure(folder: Path, megabytes: int, rounds: int) -> dict[str, list[float]]:
+    payload = tensors(megabytes)
+    times: dict[str, list[float]] = {}
+
+    def note(name: str, work: Callable[[], object]) -> None:
+        times.setdefault(name, []).append(seconds(work))
+
+    for turn in range(rounds):
+        note("raw write and fsync", lambda: raw_write(payload, folder / "raw"))
+        note("torch.save and fsync", lambda: torch_save(payload, folder / "plain.pth"))
+        note("ganguard save", lambda turn=turn: our_save(payload, folder / "checkpoints", turn + 1))
+        path = folder / "checkpoints" / f"checkpoint_epoch_{turn + 1:03d}.pth"
+        note("torch.load", lambda: torch.load(folder / "plain.pth", map_location="cpu", weights_only=True))
+        note("ganguard verified load", lambda path=path: our_load(path))
+        path.unlink()
+    return times
+
+
+def time_list(folder: Path, count: int, rounds: int) -> float:
+    """Seconds for ``--list`` over ``count`` checkpoints of 300 tensors, whole process."""
+    payload = {f"tensor_{i}": torch.zeros(4) for i in range(300)}
+    for step in range(1, count + 1):
+        our_save(payload, folder, step)
+    manager = [sys.executable, str(Path(__file__).parents[1] / "checkpoint_manager.py"), "--list"]
+    words = [*manager, "--checkpoint-dir", str(folder)]
+    return statistics.median(
+        seconds(lambda: subprocess.run(words, check=True, capture_output=True)) for _ in range(rounds)
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--megabytes", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--list-count", type=int, default=1000)
+    parser.add_argument("--folder", help="on the disk to be measured (default: the temporary folder's)")
+    asked = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(dir=asked.folder))
+    (folder / "checkpoints").mkdir()
+    try:
+        times = {name: statistics.median(all_) for name, all_ in measure(folder, asked.megabytes, asked.rounds).items()}
+        save, load = times["ganguard save"], times["ganguard verified load"]
+        print(f"{asked.megabytes} MB in {TENSORS} tensors, median of {asked.rounds}:")
+        for name, value in times.items():
+            print(f"  {name:<24} {value:7.3f} s")
+        print(f"  save / raw write and fsync    {save / times['raw write and fsync']:.2f}")
+        print(f"  save / torch.save and fsync   {save / times['torch.save and fsync']:.2f}")
+        print(f"  verified load / torch.load    {load / times['torch.load']:.2f}")
+        listed = time_list(folder / "many", asked.list_count, asked.rounds)
+        print(f"--list over {asked.list_count} checkpoints of 300 tensors: {listed:.2f} s, Python's start included")
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Running the commands as a person types them: real processes, their output read line by line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+REPOSITORY = Path(__file__).parents[2]
+GAN = [sys.executable, str(REPOSITORY / "gan.py")]
+MANAGER = [sys.executable, str(REPOSITORY / "checkpoint_manager.py")]
+TINY = [
+    "--limit-images",
+    "96",
+    "--batch-size",
+    "8",
+    "--width",
+    "4",
+    "--epochs",
+    "3",
+    "--threads",
+    "1",
+]  # 12 batches an epoch
+CONFIG_FREE = {"autosave_batches", "checkpoint_interval", "workers", "epochs", "save_budget", "sample_every"}
+
+
+def run(command, *words, cwd, env=None, timeout=120):
+    """Run to the end; returns the finished process with its text output."""
+    return subprocess.run(
+        [*command, *map(str, words)],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=timeout,
+        check=False,
+    )
+
+
+def run_and_signal(command, *words, cwd, at, number=signal.SIGINT, group=False, timeout=120):
+    """Send a signal when a line that holds ``at`` is printed; returns (exit code, output)."""
+    process = subprocess.Popen(
+        [*command, *map(str, words)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    lines = []
+    sent = False
+    for line in process.stdout:
+        lines.append(line)
+        if at in line and not sent:
+            sent = True
+            (os.killpg if group else os.kill)(process.pid, number)
+    return process.wait(timeout), "".join(lines)
+
+
+def flat(value, path=""):
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from flat(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from flat(item, f"{path}[{index}]")
+    else:
+        yield path, value
+
+
+def differences(one, other):
+    """Names of everything that differs between two checkpoints, but for run ids and settings that may differ."""
+    first, second = (dict(flat(torch.load(path, weights_only=True))) for path in (one, other))
+    free = {".ganguard.run", ".ganguard.branch", *(f".config.{name}" for name in CONFIG_FREE)}
+
+    def same(key):
+        if key not in first or key not in second:
+            return False
+        a, b = first[key], second[key]
+        return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+    # gan.py never draws from Python's and numpy's streams; they are not seeded.
+    watched = [k for k in sorted({*first, *second} - free) if not k.startswith((".random.python", ".random.numpy"))]
+    return [key for key in watched if not same(key)]

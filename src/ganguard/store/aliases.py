@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 from pathlib import Path
 
-from ganguard.store import durable, names, set_aside
+from ganguard.errors import CheckpointError
+from ganguard.store import durable, envelope, names, set_aside
 from ganguard.store.catalog import Catalog, Entry, read
 from ganguard.store.durable import why
 from ganguard.store.envelope import State
@@ -24,6 +27,8 @@ def point(alias: Path, target: Path) -> str | None:
             durable.protect(temporary)
         durable.replace(temporary, alias)
         durable.sync_folder(alias.parent)
+        if durable.WINDOWS:  # to be replaced, the alias had to become writable, and with it what it was a link to
+            _protect_all(alias.parent)
     except OSError as error:
         return f"{alias.name} could not be moved on ({why(error)}); {target.name} itself is safe."
     finally:
@@ -33,6 +38,29 @@ def point(alias: Path, target: Path) -> str | None:
     return None
 
 
+def _protect_all(folder: Path) -> None:
+    for path in folder.glob(f"*{names.SUFFIX}"):
+        if names.is_versioned(path.name):
+            durable.protect(path)
+
+
+def repair(folder: Path, newest: Path) -> list[str]:
+    """See to it that the alias is another name of ``newest``, which is good; returns what is to be told."""
+    note = clear_the_name(folder)
+    alias = folder / names.LATEST
+    if alias.exists() and (alias.samefile(newest) or _is_good_copy(alias, newest)):
+        return [note] if note else []
+    return [told for told in (note, point(alias, newest)) if told]
+
+
+def _is_good_copy(alias: Path, newest: Path) -> bool:
+    """A copy is not synced when it is made, so a power cut may have torn it anywhere."""
+    try:
+        return bool(envelope.verify(alias)["digest"] == read(newest).digest)
+    except CheckpointError:
+        return False
+
+
 def clear_the_name(folder: Path, alias_name: str = names.LATEST) -> str | None:
     """See to it that the alias name may be replaced; returns what was done with a file that was in the way.
 
@@ -40,7 +68,7 @@ def clear_the_name(folder: Path, alias_name: str = names.LATEST) -> str | None:
     real file, say) is set aside.
     """
     alias = folder / alias_name
-    if not (alias.exists() or alias.is_symlink()):
+    if not os.path.lexists(alias):
         return None
     if alias.is_symlink() or not alias.is_file():
         return _aside(folder, alias_name)
@@ -49,11 +77,19 @@ def clear_the_name(folder: Path, alias_name: str = names.LATEST) -> str | None:
         return _aside(folder, alias_name)
     if not _only_copy(folder, entry):
         return None
-    path = names.free(folder, entry.summary.name)
-    if not durable.link(alias, path):
-        durable.copy(alias, path)
-    durable.sync_folder(folder)
+    wanted = entry.summary.name if names.is_plain(entry.summary.name) else names.at_step(entry.summary.step)
+    path = names.free(folder, wanted)
+    _second_name(alias, path)
     return f"{alias_name} was the only copy of {path.name}, which has its name back."
+
+
+def _second_name(source: Path, path: Path) -> None:
+    if durable.read_only_protects(path.parent) and durable.link(source, path):
+        durable.sync_folder(path.parent)
+        return
+    with durable.written_atomically(path) as file, source.open("rb") as reader:
+        shutil.copyfileobj(reader, file, 1 << 20)
+    durable.protect(path)
 
 
 def _only_copy(folder: Path, alias: Entry) -> bool:
@@ -61,6 +97,5 @@ def _only_copy(folder: Path, alias: Entry) -> bool:
 
 
 def _aside(folder: Path, alias_name: str) -> str:
-    into = set_aside.new_folder(folder, "not_ours")
-    set_aside.move(folder, [alias_name], into)
-    return f"{alias_name} was no whole checkpoint of ganguard; it is kept as {into}/{alias_name}."
+    moved = set_aside.move(folder, [alias_name], set_aside.new_folder(folder, "not_ours"))
+    return f"{alias_name} was no whole checkpoint of ganguard; it is kept as {moved[alias_name]}."

@@ -10,6 +10,9 @@ from ganguard.store import catalog, durable, envelope, names
 from ganguard.store.catalog import Catalog, Entry
 from ganguard.store.durable import why
 from ganguard.store.envelope import State
+from ganguard.store.lock import BACKUP, Lock
+
+_WAIT_S = 600.0
 
 
 def back_up(file: Path, target: Path) -> list[Path]:
@@ -22,6 +25,7 @@ def back_up(file: Path, target: Path) -> list[Path]:
         UsageError: there is no such checkpoint.
         DamagedCheckpoint: the checkpoint itself is damaged; nothing was copied.
         SaveFailed: the copy could not be written, or did not come back as written.
+        FolderInUse: another backup takes longer than ten minutes.
     """
     if not file.exists():
         raise UsageError(f"There is no file {file}. List the checkpoints with --list.")
@@ -32,15 +36,29 @@ def back_up(file: Path, target: Path) -> list[Path]:
     now = datetime.datetime.now()
     needed = entry.size + sum(c.size for c in companions)
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        if (free := durable.free_bytes(target)) < needed:
-            raise SaveFailed(
-                f"{needed / 1e6:.1f} MB are needed in {target} and {free / 1e6:.1f} MB are free",
-                needed=needed,
-            )
-        return [_copy(item, target, now) for item in [*companions, entry]]
+        durable.make_folder(target)
+        with Lock(target, BACKUP, wait_s=_WAIT_S):
+            durable.clear_temporaries(target)  # of a backup that was interrupted
+            if (free := durable.free_bytes(target)) < needed:
+                raise SaveFailed(
+                    f"{needed / 1e6:.1f} MB are needed in {target} and {free / 1e6:.1f} MB are free",
+                    needed=needed,
+                )
+            return _copy_all([*companions, entry], target, now)
     except OSError as error:
         raise SaveFailed(f"The backup failed: {why(error)}", needed=needed) from error
+
+
+def _copy_all(entries: list[Entry], target: Path, now: datetime.datetime) -> list[Path]:
+    copies: list[Path] = []
+    try:
+        for entry in entries:
+            copies.append(_copy(entry, target, now))
+    except BaseException:
+        for path in copies:  # half a pair is no backup
+            durable.remove(path)
+        raise
+    return copies
 
 
 def _companions_of(entry: Entry) -> list[Entry]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ganguard.errors import UnreadableCheckpoint
 from ganguard.store import envelope, names
-from ganguard.store.durable import TEMPORARY_PREFIX
+from ganguard.store.durable import TEMPORARY_PREFIX, why
 from ganguard.store.envelope import State
 from ganguard.store.summary import Kind, Lineage, Summary, from_json
 
@@ -20,7 +23,7 @@ class Entry:
     path: Path
     size: int
     modified: float
-    inode: tuple[int, int]
+    inode: tuple[int, int | str]
     state: State
     summary: Summary | None
 
@@ -36,35 +39,51 @@ class Entry:
 
 def read(path: Path) -> Entry:
     """The entry of one file. Raises FileNotFoundError where there is none."""
-    info = path.stat()
-    state, values = envelope.peek(path)
+    try:
+        info = path.stat()
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return Entry(path=path, size=0, modified=0, inode=(0, str(path)), state=State.UNREADABLE, summary=None)
+    regular = stat.S_ISREG(info.st_mode)  # opening a pipe would wait for ever
+    state, values = envelope.peek(path) if regular else (State.UNREADABLE, None)
     summary = from_json(values) if values else None
     if summary is None and state is State.WHOLE:
-        state = State.INCOMPLETE
+        state = State.NEWER  # its checksum is right, so it is not damaged; this version does not understand it
     return Entry(
         path=path,
         size=info.st_size,
         modified=info.st_mtime,
-        inode=(info.st_dev, info.st_ino),
+        inode=(info.st_dev, info.st_ino or str(path)),  # some file systems number nothing
         state=state,
         summary=summary,
     )
 
 
 def scan(folder: Path) -> list[Entry]:
-    """All ``.pth`` files directly in ``folder``, by name. A missing folder holds none."""
+    """All ``.pth`` files directly in ``folder``, by name. A missing folder holds none.
+
+    Raises:
+        UnreadableCheckpoint: the folder is there and cannot be listed, which says nothing of what it holds.
+    """
     try:
         with os.scandir(folder) as items:
-            found = [i.name for i in items if i.name.endswith(names.SUFFIX) and not _hidden(i.name) and i.is_file()]
+            found = [i.name for i in items if i.name.endswith(names.SUFFIX) and not _hidden(i.name) and _may_be(i)]
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise UnreadableCheckpoint(f"{folder} cannot be listed: {why(error)}. Mend that first.") from error
     entries = []
     for name in sorted(found):
         try:
             entries.append(read(folder / name))
-        except FileNotFoundError:  # removed since, by a training or a manager beside us
+        except FileNotFoundError:  # removed since, by a training or a manager beside us; or a link to nothing
             continue
     return entries
+
+
+def _may_be(item: os.DirEntry[str]) -> bool:
+    return item.is_symlink() or item.is_file(follow_symlinks=False)
 
 
 def _hidden(name: str) -> bool:
@@ -82,37 +101,60 @@ class Catalog:
     def of(cls, folder: Path) -> Catalog:
         return cls(folder, tuple(scan(folder)))
 
-    @property
+    @functools.cached_property
     def versioned(self) -> list[Entry]:
         """Every file once: an alias counts only where no other name carries the same bytes."""
         plain = [e for e in self.entries if e.path.name != names.LATEST]
         inodes = {e.inode for e in plain}
-        digests = {e.digest for e in plain if e.digest}
+        digests = {e.digest for e in plain if e.digest and e.state is State.WHOLE}
         extra = [e for e in self.entries if e.path.name == names.LATEST]
         return plain + [e for e in extra if e.inode not in inodes and e.digest not in digests]
 
+    @functools.cached_property
+    def _whole(self) -> dict[str, list[Entry]]:
+        """Files that look whole, by digest."""
+        found: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            if entry.state is State.WHOLE:
+                found.setdefault(entry.digest, []).append(entry)
+        return found
+
     def same_bytes(self, entry: Entry) -> list[Entry]:
         """``entry``, then other files that should hold the same bytes, such as an alias that is a copy."""
-        others = [e for e in self.entries if e.digest == entry.digest and e.inode != entry.inode]
-        return [entry, *(e for e in others if e.state is State.WHOLE)]
+        return [entry, *(e for e in self._whole.get(entry.digest, []) if e.inode != entry.inode)]
 
     def names_of(self, entry: Entry) -> list[str]:
         """Every name of one file."""
         return [e.path.name for e in self.entries if e.inode == entry.inode]
 
-    @property
+    def names_of_all(self, head: Entry) -> list[str]:
+        """Every name of a checkpoint: of its head, an alias that is a copy, and companions that no other head needs."""
+        found = self.names_of(head)
+        if head.digest:
+            found += [e.path.name for e in self.entries if e.path.name == names.LATEST and e.digest == head.digest]
+        others = (e for e in self.entries if e.summary and e.inode != head.inode and e.digest != head.digest)
+        needed = {c.digest for e in others if e.summary for c in e.summary.companions}
+        for companion in self.companions(head):
+            if companion.digest not in needed:
+                found += self.names_of(companion)
+        return list(dict.fromkeys(found))
+
+    @functools.cached_property
     def heads(self) -> list[Entry]:
         """Checkpoints that look whole, their companions too."""
         return [e for e in self.versioned if e.state is State.WHOLE and e.is_head and not self.lacking(e)]
 
+    @property
+    def orphans(self) -> list[Entry]:
+        """Second files whose first is not there: what a crash between the two leaves."""
+        whole = (e.summary for e in self.entries if e.summary and e.state is State.WHOLE)
+        needed = {companion.digest for summary in whole for companion in summary.companions}
+        return [e for e in self.entries if e.summary and not e.is_head and e.digest not in needed]
+
     def companions(self, head: Entry) -> list[Entry]:
         """The other files of a checkpoint, found by digest, so that copies under other names work."""
-        wanted = {c.digest for c in head.summary.companions} if head.summary else set()
-        found: dict[str, Entry] = {}
-        for entry in self.entries:
-            if entry.state is State.WHOLE and entry.digest in wanted:
-                found.setdefault(entry.digest, entry)
-        return list(found.values())
+        wanted = head.summary.companions if head.summary else ()
+        return [self._whole[c.digest][0] for c in wanted if c.digest in self._whole]
 
     def lacking(self, head: Entry) -> list[str]:
         """Names of companions that are not there."""

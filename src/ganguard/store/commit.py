@@ -16,6 +16,7 @@ from ganguard.errors import SaveFailed
 from ganguard.store import catalog, durable, envelope, names
 from ganguard.store.catalog import Entry
 from ganguard.store.durable import why
+from ganguard.store.envelope import State
 from ganguard.store.summary import Companion, Summary
 
 Dump = Callable[[envelope.HashingFile], None]
@@ -45,22 +46,27 @@ def commit(folder: Path, parts: Sequence[Part]) -> Entry:
         SaveFailed: nothing was changed; the message says why and how many bytes are needed.
     """
     needed = sum(part.expected_bytes for part in parts) + _MARGIN
+    written: list[Entry] = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(folder)
         free = durable.free_bytes(folder)
         if free < needed:
             raise SaveFailed(f"{needed / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB are free", needed=needed)
-        companions: list[Companion] = []
         for part in parts:
-            path = _write(folder, replace(part.summary, companions=tuple(companions)), part.dump)
-            entry = catalog.read(path)
-            companions.append(Companion(name=path.name, digest=entry.digest))
-        return entry
-    except OSError as error:
-        raise SaveFailed(why(error), needed=needed) from error
+            companions = tuple(Companion(name=entry.path.name, digest=entry.digest) for entry in written)
+            written.append(_write(folder, replace(part.summary, companions=companions), part.dump))
+    except BaseException as error:
+        # Companions without their head are no checkpoint, only bytes that the next try would miss.
+        for entry in written:
+            with contextlib.suppress(OSError):
+                durable.remove(entry.path)
+        if isinstance(error, OSError):
+            raise SaveFailed(why(error), needed=needed) from error
+        raise
+    return written[-1]
 
 
-def _write(folder: Path, summary: Summary, dump: Dump) -> Path:
+def _write(folder: Path, summary: Summary, dump: Dump) -> Entry:
     path = names.free(folder, summary.name)
     summary = replace(summary, name=path.name)
     temporary = durable.temporary_name(path)
@@ -70,6 +76,9 @@ def _write(folder: Path, summary: Summary, dump: Dump) -> Path:
             _fill(hashed, dump)
             envelope.seal(file, hashed, summary.to_json())
             durable.sync_file(file.fileno())
+        entry = catalog.read(temporary)
+        if entry.state is not State.WHOLE:
+            raise SaveFailed(f"what was written of {path.name} did not come back as a whole checkpoint")
         durable.protect(temporary)
         durable.replace(temporary, path)
         durable.sync_folder(folder)
@@ -77,7 +86,7 @@ def _write(folder: Path, summary: Summary, dump: Dump) -> Path:
         with contextlib.suppress(OSError):
             durable.remove(temporary)
         raise
-    return path
+    return replace(entry, path=path)
 
 
 def _fill(hashed: envelope.HashingFile, dump: Dump) -> None:
@@ -87,3 +96,5 @@ def _fill(hashed: envelope.HashingFile, dump: Dump) -> None:
         if hashed.error is not None:
             raise hashed.error from error
         raise
+    if hashed.error is not None:  # the writer went on as if nothing had been
+        raise hashed.error

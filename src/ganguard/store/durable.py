@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 WINDOWS = sys.platform == "win32"
 _REPLACE_TRIES = 20
@@ -59,6 +59,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents, each on the medium before the next is needed."""
+    place = folder.absolute()
+    missing = [p for p in (place, *place.parents) if not p.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in reversed(missing):
+        sync_folder(made.parent)
+
+
 def _patiently(action: Callable[[], object]) -> None:
     """Windows refuses to rename or remove what a virus scanner or an indexer holds open for a moment."""
     for attempt in range(_REPLACE_TRIES if WINDOWS else 1):
@@ -89,6 +98,13 @@ def protect(path: Path) -> None:
     """Make a file read-only; a file system without permissions keeps it writable."""
     with contextlib.suppress(OSError):
         path.chmod(0o444)
+
+
+def write_all(file: BinaryIO, data: bytes | memoryview) -> None:
+    """Write every byte: an unbuffered file may take fewer without an error, as it does on a disk that fills up."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def link(source: Path, target: Path) -> bool:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import xxhash
 
 from ganguard.errors import DamagedCheckpoint, UnreadableCheckpoint
-from ganguard.store.durable import why
+from ganguard.store.durable import why, write_all
 
 FORMAT = 1
 MAGIC = b"ganguard"
@@ -60,10 +60,8 @@ class HashingFile:
         view = memoryview(data).cast("B")
         self._hash.update(view)
         self.size += len(view)
-        done = 0
         try:
-            while done < len(view):
-                done += self._file.write(view[done:])
+            write_all(self._file, view)
         except OSError as error:
             self.error = error  # torch's writer reports it as something else
             raise
@@ -83,13 +81,13 @@ def seal(file: BinaryIO, hashed: HashingFile, summary: dict[str, Any]) -> dict[s
     text = _to_json(summary)
     footer = b"\n%s %05d %s" % (MAGIC, len(text), xxhash.xxh3_128_hexdigest(text).encode())
     file.seek(hashed.size - 2)
-    file.write(struct.pack("<H", len(text) + len(footer)) + text + footer)
+    write_all(file, struct.pack("<H", len(text) + len(footer)) + text + footer)
     return summary
 
 
 def _to_json(summary: dict[str, Any]) -> bytes:
-    # ASCII only, so that the text cannot hold a zip signature.
-    return json.dumps(summary, ensure_ascii=True, separators=(",", ":")).encode()
+    # ASCII only, so that the text cannot hold a zip signature. What JSON has no word for is shown, not stored.
+    return json.dumps(summary, ensure_ascii=True, separators=(",", ":"), default=str, skipkeys=True).encode()
 
 
 def fits(summary: dict[str, Any]) -> bool:

@@ -18,10 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from ganguard.errors import FolderInUse
+from ganguard.errors import FolderInUse, SaveFailed
+from ganguard.store.durable import why
 
 TRAINING = ".ganguard.lock"
 REMOVAL = ".ganguard.removal.lock"
+BACKUP = ".ganguard.backup.lock"
+_TAKEN = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _OFFSET = 1 << 30  # beyond the text, so that others can read who holds it under Windows too
 
@@ -34,12 +37,13 @@ class Lock:
 
     Args:
         folder: what is locked; must exist.
-        name: ``TRAINING`` or ``REMOVAL``.
+        name: ``TRAINING``, ``REMOVAL`` or ``BACKUP``.
         wait_s: how long to wait for another holder before giving up.
         warn: told once where the file system cannot lock; the run goes on unprotected.
 
     Raises:
         FolderInUse: on entering, where another holds it.
+        SaveFailed: on entering, where the folder cannot be written.
     """
 
     def __init__(
@@ -67,49 +71,70 @@ class Lock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._descriptor < 0:
+            return
         _held.pop(self._key, None)
-        if self._descriptor >= 0:
+        with contextlib.suppress(OSError):
             os.close(self._descriptor)
-            self._descriptor = -1
+        self._descriptor = -1
 
     def reassert(self) -> None:
         """Take the lock again: anything in this process that opened and closed the lock's file has dropped it.
 
         Raises:
             FolderInUse: somebody else took it in between.
+            SaveFailed: the folder cannot be written, or made where it is gone; the next call tries again.
         """
-        try:
-            same = os.fstat(self._descriptor).st_ino == self._path.stat().st_ino
-        except FileNotFoundError:
-            same = False
-        if same:
+        if self._is_current():
             try:
-                _lock_region(self._descriptor)
+                if _DROPPED_BY_CLOSING:
+                    _lock_region(self._descriptor)
             except OSError as error:
                 if error.errno not in _UNSUPPORTED:
                     raise FolderInUse(self._holder_message(own=False)) from error
             return
-        # The folder was removed or replaced: lock the new one.
+        # The folder was removed or replaced, or a drive went and came back: lock what is there now.
         self.__exit__(None, None, None)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SaveFailed(f"{self._path.parent} cannot be made: {why(error)}") from error
         self.__enter__()
 
-    def _acquire(self) -> bool:
-        if self._key in _held:
+    def _is_current(self) -> bool:
+        """Whether the file that is locked is still the one at the lock's path."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except OSError:
             return False
+
+    def _acquire(self) -> bool:
+        if _held.setdefault(self._key, self) is not self:
+            return False
+        try:
+            self._descriptor = self._open()
+        except OSError as error:
+            raise SaveFailed(f"{self._path} cannot be written, so the folder cannot be locked: {why(error)}") from error
+        finally:
+            if self._descriptor < 0:
+                _held.pop(self._key)
+        return self._descriptor >= 0
+
+    def _open(self) -> int:
+        """The descriptor that holds the lock; -1 where another process has it."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOINHERIT", 0), 0o644)
         try:
             _lock_region(descriptor)
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 os.close(descriptor)
-                return False
+                if error.errno in _TAKEN:
+                    return -1
+                raise
             if self._warn:
                 self._warn(f"{self._path.parent} cannot be locked here: do not start a second training in it.")
-        self._descriptor = descriptor
-        _held[self._key] = self
         self._sign(descriptor)
-        return True
+        return descriptor
 
     def _sign(self, descriptor: int) -> None:
         """Write down who holds it, for the message of a second one; on a full disk nobody is named."""
@@ -135,12 +160,16 @@ class Lock:
 if sys.platform == "win32":
     import msvcrt
 
+    _DROPPED_BY_CLOSING = False  # nor may a region be locked twice, even by its holder
+
     def _lock_region(descriptor: int) -> None:
         os.lseek(descriptor, _OFFSET, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
 else:
     import fcntl
+
+    _DROPPED_BY_CLOSING = True
 
     def _lock_region(descriptor: int) -> None:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _OFFSET)

@@ -43,6 +43,11 @@ def is_versioned(name: str) -> bool:
     return bool(_OURS.fullmatch(name))
 
 
+def is_plain(name: str) -> bool:
+    """Whether this is a bare file name: what a checkpoint says of itself must not lead out of its folder."""
+    return name.endswith(SUFFIX) and not name.startswith(".") and not set(name) & set("/\\:\0")
+
+
 def free(folder: Path, name: str) -> Path:
     """``name`` in ``folder``, with a suffix where that exists: nothing is ever written over."""
     path = folder / name

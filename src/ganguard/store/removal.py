@@ -6,16 +6,18 @@ under it: a training and a manager may both be at work.
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ganguard.errors import DamagedCheckpoint, UnreadableCheckpoint, UsageError
-from ganguard.store import catalog, durable, envelope, names, runfile
+from ganguard.store import aliases, catalog, durable, names, runfile
 from ganguard.store.catalog import Catalog, Entry, newest_first
 from ganguard.store.envelope import State
 from ganguard.store.lock import REMOVAL, Lock
 from ganguard.store.retention import Policy, expendable
+from ganguard.store.search import verify_all
 
 _WAIT_S = 30.0
 
@@ -33,21 +35,25 @@ def prune(folder: Path, policy: Policy, *, dry_run: bool = False) -> list[Entry]
         DamagedCheckpoint: no survivor is good; nothing was removed.
         FolderInUse: another removal takes longer than half a minute.
     """
-    if not folder.is_dir():
-        return []
+    if dry_run or not folder.is_dir():
+        return _going(Catalog.of(folder), policy)[0]
     with Lock(folder, REMOVAL, wait_s=_WAIT_S):
         there = Catalog.of(folder)
-        heads = current_heads(there)
-        named = policy.named | _named(folder)
-        going = expendable(heads, Policy(**{**vars(policy), "named": named}))
-        if dry_run or not going:
-            return going
-        paths = {entry.path for entry in going}
-        require_survivor(there, [head for head in heads if head.path not in paths])
+        going, staying = _going(there, policy)
+        if going:
+            require_survivor(there, staying)
         for entry in going:
-            _remove(there, entry, [head for head in heads if head.path not in paths])
+            _remove(there, entry, staying)
         durable.sync_folder(folder)
         return going
+
+
+def _going(there: Catalog, policy: Policy) -> tuple[list[Entry], list[Entry]]:
+    """What the policy lets go, and the run's other checkpoints."""
+    heads = current_heads(there)
+    going = expendable(heads, replace(policy, named=policy.named | _named(there.folder)))
+    paths = {entry.path for entry in going}
+    return going, [head for head in heads if head.path not in paths]
 
 
 def delete(file: Path, folder: Path, *, force: bool = False) -> list[Path]:
@@ -66,27 +72,33 @@ def delete(file: Path, folder: Path, *, force: bool = False) -> list[Path]:
         entry = next((e for e in home.entries if e.path.name == file.name), None)
         if entry is None:
             raise UsageError(f"{file} is not a checkpoint file. List them with --list.")
-        if entry.path.name == names.LATEST:
-            raise UsageError(
-                f"{file.name} is only a second name of the newest checkpoint; delete that one by its own name."
-            )
-        if entry.summary is not None and not entry.is_head:
-            raise UsageError(f"{file.name} is the second file of a checkpoint; delete its first file, and both go.")
-        survivors = [e for e in _elsewhere(home, folder) if e.digest != entry.digest]
-        if not force and entry.state in (State.WHOLE, State.OLDER):
+        _require_a_checkpoint(entry)
+        survivors = [e for e in _elsewhere(home, folder) if not _same(e.path, entry.path)]
+        proven_damaged = entry.state is State.INCOMPLETE
+        if not force and not proven_damaged:
             _refuse_the_last(entry, survivors)
+        _move_alias_off(folder, entry, survivors)
         gone = _remove(home, entry, survivors)
-        _drop_alias(folder, entry, survivors)
         durable.sync_folder(file.parent)
         return gone
+
+
+def _require_a_checkpoint(entry: Entry) -> None:
+    name = entry.path.name
+    if name == names.LATEST:
+        raise UsageError(f"{name} is only a second name of the newest checkpoint; delete that one by its own name.")
+    if entry.summary is not None and not entry.is_head:
+        raise UsageError(f"{name} is the second file of a checkpoint; delete its first file, and both go.")
+    if entry.state is State.INCOMPLETE and entry.summary is None and not names.is_versioned(name):
+        raise UsageError(f"{name} is no checkpoint that ganguard knows; remove it by other means.")
 
 
 def _refuse_the_last(entry: Entry, survivors: list[Entry]) -> None:
     mine = [e for e in survivors if not entry.summary or (e.summary and e.summary.run == entry.summary.run)]
     if not [e for e in mine if e.summary and e.summary.finite]:
+        which = "is the last good checkpoint of its run" if entry.summary else "may be the last good checkpoint"
         raise UsageError(
-            f"{entry.path.name} is the last good checkpoint of its run. "
-            "Back it up elsewhere first, or add --force to delete it all the same."
+            f"{entry.path.name} {which}. Back it up first with --backup, or add --force to delete it all the same."
         )
     require_survivor(None, mine)
 
@@ -99,13 +111,10 @@ def require_survivor(there: Catalog | None, survivors: Sequence[Entry]) -> Entry
     """
     for entry in newest_first(e for e in survivors if e.summary and e.summary.finite):
         try:
-            envelope.verify(entry.path)
-            siblings = there or Catalog.of(entry.path.parent)
-            for companion in siblings.companions(entry):
-                envelope.verify(companion.path)
-            return entry
+            verify_all(there or Catalog.of(entry.path.parent), entry)
         except (DamagedCheckpoint, UnreadableCheckpoint):
             continue
+        return entry
     raise DamagedCheckpoint(
         "No checkpoint that would remain is good, so nothing is removed. Look closer with --verify."
     )
@@ -120,26 +129,33 @@ def _elsewhere(home: Catalog, folder: Path) -> list[Entry]:
     return list(found.values())
 
 
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
+
+
 def _remove(there: Catalog, entry: Entry, survivors: Sequence[Entry]) -> list[Path]:
-    """Remove a head, then those of its companions that no survivor needs."""
-    needed = {c.digest for e in survivors if e.summary for c in e.summary.companions}
+    """Remove a head, then those of its companions that no survivor beside it needs."""
+    beside = (e for e in survivors if e.summary and _same(e.path.parent, there.folder))
+    needed = {c.digest for e in beside if e.summary for c in e.summary.companions}
     going = [entry, *(c for c in there.companions(entry) if c.digest not in needed)]
     for item in going:
         durable.remove(item.path)
     return [item.path for item in going]
 
 
-def _drop_alias(folder: Path, gone: Entry, survivors: Sequence[Entry]) -> None:
-    """An alias of what was deleted would bring it back at the next start: point it at the newest survivor."""
-    from ganguard.store import aliases
-
+def _move_alias_off(folder: Path, going: Entry, survivors: Sequence[Entry]) -> None:
+    """An alias of what is deleted would bring it back at the next start: point it at the newest survivor."""
     alias = folder / names.LATEST
-    if not alias.exists() or catalog.read(alias).digest != gone.digest or gone.path.parent != folder:
+    if not _same(going.path.parent, folder) or not alias.is_file():
         return
-    durable.remove(alias)
-    left = newest_first(e for e in survivors if e.path.parent == folder)
-    if left:
-        aliases.point(alias, left[0].path)
+    now = catalog.read(alias)
+    if now.inode != going.inode and (not now.digest or now.digest != going.digest):
+        return
+    run = going.summary.run if going.summary else ""
+    beside = (e for e in survivors if e.summary and _same(e.path.parent, folder))
+    left = newest_first(e for e in beside if e.summary and e.summary.run == run and e.summary.finite)
+    if not left or aliases.point(alias, left[0].path):
+        durable.remove(alias)
 
 
 def _named(folder: Path) -> frozenset[str]:
@@ -163,7 +179,7 @@ def require_inside(file: Path, folder: Path) -> None:
     parent = file.absolute().parent.resolve()
     home = folder.absolute().resolve()
     aside = home / names.SET_ASIDE
-    if parent not in (home, backups(folder).resolve()) and aside not in parent.parents:
+    if parent not in (home, backups(folder).resolve(), aside) and aside not in parent.parents:
         raise UsageError(f"{file} lies outside {folder}. Name the folder that it belongs to with --checkpoint-dir.")
 
 
@@ -174,13 +190,25 @@ def clear_set_aside(folder: Path, *, dry_run: bool = False) -> list[Path]:
         DamagedCheckpoint: it holds none, so what was set aside may be all there is.
     """
     aside = folder / names.SET_ASIDE
-    files = sorted(path for path in aside.rglob("*") if path.is_file())
-    if dry_run or not files:
-        return files
+    if dry_run or not aside.is_dir():
+        return _files(aside)
     with Lock(folder, REMOVAL, wait_s=_WAIT_S):
-        there = Catalog.of(folder)
-        require_survivor(there, there.heads)
+        files = _files(aside)
+        if files:
+            there = Catalog.of(folder)
+            require_survivor(there, there.heads)
         for path in files:
             durable.remove(path)
-        shutil.rmtree(aside)
+        _remove_empty(aside)
     return files
+
+
+def _files(aside: Path) -> list[Path]:
+    return sorted(path for path in aside.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def _remove_empty(aside: Path) -> None:
+    """What was set aside in the meantime keeps its folder."""
+    for folder in [*sorted((p for p in aside.rglob("*") if p.is_dir()), reverse=True), aside]:
+        with contextlib.suppress(OSError):
+            folder.rmdir()

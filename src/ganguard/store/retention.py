@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ganguard.errors import UsageError
 from ganguard.store.catalog import Entry, newest_first
 from ganguard.store.summary import Kind, Summary
 
@@ -18,42 +20,47 @@ class Policy:
     keep_autosaves: int = 1  # saves within an epoch
     named: frozenset[str] = frozenset()
 
+    def __post_init__(self) -> None:
+        if min(self.keep_latest, self.keep_every, self.keep_autosaves) < 0:
+            raise UsageError("How many checkpoints to keep cannot be less than 0.")
+
 
 def expendable(heads: Sequence[Entry], policy: Policy) -> list[Entry]:
-    """Those of one run's checkpoints that ``policy`` does not keep, oldest first. Never the newest finite one."""
-    ordered = newest_first(heads)
+    """Those of one run's checkpoints that ``policy`` does not keep, oldest first. Never the newest finite one.
+
+    A file under another name than the one that it was saved under was copied or renamed by a person, who wants it:
+    it neither goes nor counts.
+    """
+    ordered = newest_first(e for e in heads if e.path.name == _summary(e).name)
     kept = {entry.path for entry in _kept(ordered, policy)}
     return [entry for entry in reversed(ordered) if entry.path not in kept]
 
 
 def _kept(ordered: list[Entry], policy: Policy) -> list[Entry]:
-    def of_kind(*kinds: Kind) -> list[Entry]:
-        return [e for e in ordered if _summary(e).kind in kinds]
-
-    regular = of_kind(Kind.EPOCH, Kind.STEP)
-    kept = regular[: policy.keep_latest]
+    finite = [e for e in ordered if _summary(e).finite]
+    regular = [e for e in finite if _summary(e).kind in (Kind.EPOCH, Kind.STEP)]
+    autosaves = [e for e in finite if _summary(e).kind is Kind.AUTOSAVE]
+    kept = finite[:1] + regular[: policy.keep_latest] + autosaves[: policy.keep_autosaves] + best(finite)
     if policy.keep_every:
-        kept += [e for e in of_kind(Kind.EPOCH) if _summary(e).epoch % policy.keep_every == 0]
-    kept += of_kind(Kind.AUTOSAVE)[: policy.keep_autosaves]
+        epochs = (e for e in regular if _summary(e).kind is Kind.EPOCH)
+        kept += [e for e in epochs if _summary(e).epoch % policy.keep_every == 0]
     newest_regular = _summary(regular[0]).order if regular else (-1, -1, -1)
-    kept += [e for e in of_kind(Kind.EMERGENCY) if _summary(e).order > newest_regular]
-    kept += [e for e in ordered if e.digest in policy.named]
-    kept += best(ordered)
-    kept += [e for e in ordered if _summary(e).finite][:1]
-    return kept
+    kept += [e for e in ordered if _summary(e).kind is Kind.EMERGENCY and _summary(e).order > newest_regular]
+    return kept + [e for e in ordered if e.digest in policy.named]
 
 
 def best(heads: Sequence[Entry]) -> list[Entry]:
     """The checkpoint with the lowest score, for each kind of score: different extractors are never compared."""
-    by_name: dict[str, Entry] = {}
+    by_name: dict[str, tuple[float, Entry]] = {}
     for entry in heads:
-        score = _summary(entry).score
-        if not score or not isinstance(score.get("value"), int | float):
+        score = _summary(entry).score or {}
+        value = score.get("value")
+        if not isinstance(value, int | float) or not math.isfinite(value):
             continue
         name = str(score.get("name"))
-        if name not in by_name or score["value"] < _summary(by_name[name]).score["value"]:  # type: ignore[index]  # those in by_name have a score
-            by_name[name] = entry
-    return list(by_name.values())
+        if name not in by_name or value < by_name[name][0]:
+            by_name[name] = value, entry
+    return [entry for _, entry in by_name.values()]
 
 
 def _summary(entry: Entry) -> Summary:

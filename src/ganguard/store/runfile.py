@@ -7,9 +7,10 @@ halfway can neither mix two runs nor bring abandoned files back: the next start 
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from ganguard.errors import NoCheckpoint, UnreadableCheckpoint
@@ -40,7 +41,22 @@ class Run:
         return replace(self, branch=self.branch + 1, lineage=(*kept, here, *abandoned))
 
     def naming(self, path: Path, digest: str) -> Run:
-        return replace(self, named={**(self.named or {}), str(path.absolute()): digest})
+        """The same run, beginning from ``path``: the last of ``named``."""
+        others = {p: d for p, d in (self.named or {}).items() if p != spelled(path)}
+        return replace(self, named={**others, spelled(path): digest})
+
+    @property
+    def beginning(self) -> tuple[Path, str] | None:
+        """The file, and its digest, that a command last began from."""
+        if not self.named:
+            return None
+        path, digest = list(self.named.items())[-1]
+        return Path(path), digest
+
+
+def spelled(path: Path) -> str:
+    """One spelling of a path, however it was typed."""
+    return os.path.abspath(path)  # noqa: PTH100  # Path.absolute() keeps "..", resolve() follows the alias
 
 
 def new_run() -> Run:
@@ -48,22 +64,40 @@ def new_run() -> Run:
 
 
 def read(folder: Path) -> Run | None:
-    """What ``run.json`` says; None where there is none or it is not readable JSON (the files then tell)."""
+    """What ``run.json`` says; None where there is none or it is damaged (the files then tell).
+
+    Raises:
+        UnreadableCheckpoint: it cannot be read now.
+    """
     try:
-        text = (folder / NAME).read_text(encoding="utf-8")
+        values = json.loads((folder / NAME).read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise UnreadableCheckpoint(f"{folder / NAME} cannot be read: {why(error)}") from error
-    except UnicodeDecodeError:
+        raise UnreadableCheckpoint(f"{folder / NAME} cannot be read: {why(error)}. Mend that first.") from error
+    except (ValueError, RecursionError):
         return None
     try:
-        values = json.loads(text)
-        values["lineage"] = lineage_from_json(values["lineage"])
-        values["pending_files"] = tuple(str(name) for name in values["pending_files"])
-        return Run(**values)
-    except (ValueError, KeyError, TypeError):
+        known = {f.name: values[f.name] for f in fields(Run) if f.name in values}
+        known["lineage"] = lineage_from_json(known["lineage"])
+        known["pending_files"] = tuple(known["pending_files"])
+        run = Run(**known)
+        return run if _well_formed(run) else None
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
+
+
+def _well_formed(run: Run) -> bool:
+    texts = [run.run, run.pending_folder, *run.pending_files]
+    if run.named is not None:
+        texts += [*run.named, *dict(run.named).values()]
+    inside = not Path(run.pending_folder).is_absolute() and ".." not in Path(run.pending_folder).parts
+    return (
+        all(isinstance(text, str) for text in texts)
+        and isinstance(run.branch, int)
+        and inside
+        and all(Path(name).name == name for name in run.pending_files)
+    )
 
 
 def write(folder: Path, run: Run) -> None:
@@ -79,7 +113,7 @@ def identify(catalog: Catalog) -> Run | None:
     """
     recorded = read(catalog.folder)
     if recorded is not None:
-        return recorded
+        return replace(recorded, pending_files=(), pending_folder="")
     runs = catalog.runs()
     if len(runs) > 1:
         listing = "\n".join(
@@ -96,18 +130,20 @@ def identify(catalog: Catalog) -> Run | None:
     return Run(run=newest.run, branch=newest.branch, lineage=newest.lineage)
 
 
-def switch(folder: Path, run: Run, aside: Sequence[str], into: str) -> list[str]:
-    """Make ``run`` the folder's run and move the named files to ``folder/into``; survives a crash anywhere."""
-    if aside:
-        run = replace(run, pending_files=tuple(aside), pending_folder=into)
-    write(folder, run)
-    return finish_pending(folder, run)
+def switch(folder: Path, run: Run, aside: Sequence[str], into: str) -> dict[str, Path]:
+    """Make ``run`` the folder's run and move the named files to ``folder/into``; survives a crash anywhere.
+
+    Returns where each of them lies now.
+    """
+    write(folder, replace(run, pending_files=tuple(aside), pending_folder=into if aside else ""))
+    return finish_pending(folder)
 
 
-def finish_pending(folder: Path, run: Run) -> list[str]:
-    """Carry out the move that ``run.json`` announces; returns the names that were moved now."""
-    if not run.pending_files:
-        return []
+def finish_pending(folder: Path) -> dict[str, Path]:
+    """Carry out the move that ``run.json`` announces, if it does; returns where each file lies now."""
+    run = read(folder)
+    if run is None or not run.pending_files:
+        return {}
     moved = set_aside.move(folder, run.pending_files, run.pending_folder)
     write(folder, replace(run, pending_files=(), pending_folder=""))
     return moved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,19 +16,21 @@ def new_folder(folder: Path, reason: str) -> str:
     return str(names.free(folder / names.SET_ASIDE, f"{stamp}_{reason}").relative_to(folder).as_posix())
 
 
-def move(folder: Path, files: Sequence[str], into: str) -> list[str]:
+def move(folder: Path, files: Sequence[str], into: str) -> dict[str, Path]:
     """Move the named files of ``folder`` to ``folder/into``; those that are gone already are skipped.
 
-    Returns the names that were moved. Safe to repeat after a crash halfway.
+    Returns where each of them lies now. Safe to repeat after a crash halfway.
     """
-    there = [name for name in files if (folder / name).exists()]
+    there = [name for name in files if os.path.lexists(folder / name)]
     if not there:
-        return []
+        return {}
     target = folder / into
-    target.mkdir(parents=True, exist_ok=True)
+    durable.make_folder(target)
+    moved = {}
     for name in there:
-        durable.replace(folder / name, names.free(target, name))
+        path = names.free(target, name)
+        durable.replace(folder / name, path)
+        moved[name] = path
     durable.sync_folder(target)
-    durable.sync_folder(target.parent)
     durable.sync_folder(folder)
-    return there
+    return moved

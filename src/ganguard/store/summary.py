@@ -8,7 +8,7 @@ from typing import Any
 
 from ganguard.store import envelope
 
-Lineage = tuple[tuple[int, int], ...]  # (step, epochs finished) an earlier branch
+Lineage = tuple[tuple[int, int], ...]  # (step, epochs finished) for each earlier branch
 NOTHING = (-1, -1)  # of a branch that was abandoned from its beginning
 
 
@@ -83,31 +83,49 @@ class Summary:
     def to_json(self) -> dict[str, Any]:
         values = asdict(self)
         del values["digest"], values["bytes"]
-        if not envelope.fits(values):  # a configuration of more than 60 KB is then only in the file's body
-            values["config"] = None
+        for key, nothing in _SPARED.items():  # what is too long for a comment is then only in the file's body
+            if envelope.fits(values):
+                break
+            values[key] = nothing
         return values
 
 
+# What a summary can do without, the least needed first.
+_SPARED: dict[str, Any] = {"config": None, "means": {}, "versions": {}, "best": None, "score": None}
+_KNOWN = tuple(f.name for f in fields(Summary))
+_NUMBERS = ("branch", "epoch", "batch", "samples", "step", "images", "bytes")
+_TEXTS = ("name", "run", "saved_at", "host", "parent", "digest")
+_TABLES = ("means", "versions")
+_TABLES_OR_NONE = ("score", "best", "config")
+
+
 def from_json(values: dict[str, Any]) -> Summary | None:
-    """The summary, or None where ``values`` cannot be one (a forger's; damage is caught before)."""
+    """The summary, or None where ``values`` is none that this version understands.
+
+    Damage is caught before, by the checksum: what comes here is ours, a newer version's, or a forger's.
+    """
     try:
-        known = {f.name: values[f.name] for f in fields(Summary) if f.name in values}
+        known = {key: values[key] for key in _KNOWN if key in values}
         known["kind"] = Kind(known["kind"])
         known["lineage"] = lineage_from_json(known.get("lineage", ()))
         known["companions"] = tuple(Companion(**c) for c in known.get("companions", ()))
         known["origin"] = Origin(**known["origin"]) if known.get("origin") else None
         summary = Summary(**known)
-        numbers = (
-            summary.branch,
-            summary.epoch,
-            summary.batch,
-            summary.samples,
-            summary.step,
-            summary.images,
-        )
-        texts = (summary.name, summary.run, summary.digest, summary.parent, summary.saved_at, summary.host)
-        if not all(isinstance(n, int) for n in numbers) or not all(isinstance(t, str) for t in texts):
-            return None
-    except (TypeError, ValueError, KeyError, AttributeError):
+        return summary if _well_formed(summary) else None
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
         return None
-    return summary
+
+
+def _well_formed(summary: Summary) -> bool:
+    values = vars(summary)
+    texts = [values[key] for key in _TEXTS]
+    for other in (*summary.companions, *([summary.origin] if summary.origin else ())):
+        texts += vars(other).values()
+    return (
+        all(isinstance(values[key], int) and values[key] >= 0 for key in _NUMBERS)
+        and all(isinstance(text, str) for text in texts)
+        and all(isinstance(values[key], dict) for key in _TABLES)
+        and all(values[key] is None or isinstance(values[key], dict) for key in _TABLES_OR_NONE)
+        and all(isinstance(mean, int | float) for mean in summary.means.values())
+        and isinstance(summary.finite, bool)
+    )

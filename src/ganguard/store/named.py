@@ -1,0 +1,187 @@
+"""A start from a file that the person named: on its run's own line, on a new branch of it, or as a new run.
+
+The same command, typed again, goes on: from the newest descendant of that file, or, where nothing was saved since,
+from the file once more, wherever it was set aside to.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from ganguard.errors import CheckpointError, DamagedCheckpoint, NoCheckpoint, UnreadableCheckpoint, UsageError
+from ganguard.store import catalog, envelope, names, runfile, search
+from ganguard.store.catalog import Catalog, Entry, on_line
+from ganguard.store.durable import why
+from ganguard.store.envelope import State
+from ganguard.store.plans import Plan, going_on
+from ganguard.store.runfile import Run
+from ganguard.store.search import Search
+from ganguard.store.summary import Origin, Summary
+
+
+def from_file(there: Catalog, file: Path, *, branch: bool, verified: bool) -> Plan:
+    """Begin at the named file, or go on from what goes on from it.
+
+    Raises:
+        UsageError, CheckpointError: it cannot be used; the message says what would help.
+    """
+    run = runfile.identify(there) if runfile.read(there.folder) or len(there.runs()) == 1 else None
+    start = _look(file)
+    if start is not None:
+        return _from_entry(there, run, start, file, branch=branch, verified=verified)
+    digest = (run.named or {}).get(runfile.spelled(file)) if run else None
+    if run is None or digest is None:
+        raise NoCheckpoint(f"There is no file {file}.{_similar(file)}")
+    if not branch:
+        met = search.newest_valid(there, run, verified=verified)
+        if met.found is not None and _has_begun(run, met):
+            note = f"{file} is gone, but this run began from it and goes on from {met.found.path.name}."
+            return going_on(there, run, met, note)
+    moved = _find(there.folder, file, digest)
+    if moved is None:
+        raise NoCheckpoint(f"{file} is gone, and nothing good was saved since this run began from it.{_similar(file)}")
+    plan = _from_entry(there, run, moved, file, branch=branch, verified=verified)
+    return replace(plan, notes=(f"{file} lies in {moved.path} now.", *plan.notes))
+
+
+def begin_again(there: Catalog, run: Run, met: Search, *, verified: bool) -> Plan | None:
+    """Where a run began from a named file and was stopped before its first save: begin there once more."""
+    if run.beginning is None or _has_begun(run, met):
+        return None
+    file, digest = run.beginning
+    try:
+        start = _find(there.folder, file, digest)
+        plan = _from_entry(there, run, start, file, branch=False, verified=verified) if start else None
+    except CheckpointError as error:
+        met.notes.append(f"This run began from {file}, which cannot be used any more: {error}")
+        return None
+    if plan is None:
+        return None
+    note = f"Nothing good was saved since this run began from {file.name}, so it begins there again."
+    return replace(plan, notes=(note, *(n for n in met.notes if n not in plan.notes), *plan.notes))
+
+
+def _has_begun(run: Run, met: Search) -> bool:
+    """Whether something good was saved since the run last began from a named file."""
+    if run.beginning is None:
+        return True
+    _, digest = run.beginning
+    found = met.found
+    if found is None or found.summary is None:
+        return False
+    origin = found.summary.origin
+    return found.digest == digest or (origin is not None and origin.digest == digest)
+
+
+def _from_entry(there: Catalog, run: Run | None, start: Entry, typed: Path, *, branch: bool, verified: bool) -> Plan:
+    search.require_readable(start)
+    digest = _digest(start)
+    met = Search()
+    if run is not None and not branch:
+        met = _descendants(there, run, start, digest, verified=verified)
+        if met.found is not None and met.found.digest != digest:
+            note = (
+                f"{met.found.path.name} goes on from {typed.name}, so training continues there. "
+                f"To really go back to {typed.name}, add --branch."
+            )
+            return going_on(there, run, met, note)
+    if start.state is State.INCOMPLETE or (verified and start.state is State.WHOLE):
+        _require_good(there, start)
+    notes = list(met.notes)
+    if start.summary is not None and not start.summary.finite:
+        notes = [f"{start.path.name} holds parameters that are not finite."]
+    going, aside, reason = _where(there, run, start, digest, met, branch=branch)
+    return Plan(
+        folder=there.folder,
+        run=going.naming(typed, digest),
+        start=start,
+        origin=Origin(path=str(start.path), digest=digest),
+        aside=tuple(dict.fromkeys(aside)),
+        reason=reason,
+        switches=True,
+        notes=tuple(notes),
+    )
+
+
+def _where(
+    there: Catalog, run: Run | None, start: Entry, digest: str, met: Search, *, branch: bool
+) -> tuple[Run, list[str], str]:
+    """The run that goes on from ``start``, the names that have to be set aside for it, and why."""
+    first = start.summary
+    if run is not None and first is not None and first.run == run.run:
+        if on_line(first, run.branch, run.lineage) and not branch:
+            return run, met.aside(there), "damaged"
+        going = run.branched_from(first)
+        return going, list(_left_behind(there, going)), "newer"
+    if run is not None and not branch and digest in (run.named or {}).values():
+        others = [e.path.name for e in there.entries if e.summary is None or e.summary.run != run.run]
+        return run, [*met.aside(there), *others], "old_run"
+    return runfile.new_run(), [e.path.name for e in there.entries], "old_run"
+
+
+def _left_behind(there: Catalog, going: Run) -> Iterator[str]:
+    """Names of the run's checkpoints that do not lie on the way to the new branch."""
+    for head in there.runs().get(going.run, []):
+        if head.summary and not on_line(head.summary, going.branch, going.lineage):
+            yield from there.names_of_all(head)
+
+
+def _descendants(there: Catalog, run: Run, start: Entry, digest: str, *, verified: bool) -> Search:
+    """The newest valid checkpoint of ``run`` that goes on from ``start``."""
+    first = start.summary
+    same_line = first is not None and first.run == run.run and on_line(first, run.branch, run.lineage)
+
+    def goes_on(summary: Summary) -> bool:
+        if summary.origin is not None and summary.origin.digest == digest:
+            return True
+        return first is not None and same_line and summary.order >= first.order
+
+    return search.newest_valid(there, run, verified=verified, wanted=goes_on)
+
+
+def _require_good(there: Catalog, start: Entry) -> None:
+    siblings = there if start.path.parent == there.folder else Catalog.of(start.path.parent)
+    if start.is_head and (lacking := siblings.lacking(start)):
+        raise DamagedCheckpoint(f"{start.path} lacks its second file {lacking[0]}. Put the two side by side again.")
+    try:
+        search.verify_all(siblings, start)
+    except DamagedCheckpoint as error:
+        raise DamagedCheckpoint(
+            f"{error}. Name another file, or leave out --checkpoint-path to go on from the newest good one."
+        ) from error
+
+
+def _look(file: Path) -> Entry | None:
+    """The entry of a file, None where there is none."""
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder. Name a checkpoint file in it.{_similar(file / names.LATEST)}")
+    try:
+        return catalog.read(file)
+    except FileNotFoundError:
+        return None
+
+
+def _digest(entry: Entry) -> str:
+    try:
+        return entry.digest or envelope.file_digest(entry.path)
+    except OSError as error:
+        raise UnreadableCheckpoint(f"{entry.path} cannot be read: {why(error)}.") from error
+
+
+def _find(folder: Path, file: Path, digest: str) -> Entry | None:
+    """The file with this digest: where it was, in the folder, or where the folder's files were set aside to."""
+    at_hand = _look(file)
+    aside = sorted(path for path in (folder / names.SET_ASIDE).glob("*") if path.is_dir())
+    places = (entry for place in (folder, *reversed(aside)) for entry in catalog.scan(place))
+    for entry in (*([at_hand] if at_hand else []), *places):
+        if entry.digest == digest or (entry.state is State.OLDER and _digest(entry) == digest):
+            return entry
+    return None
+
+
+def _similar(file: Path) -> str:
+    close = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob("*.pth")], n=1)
+    return f" Did you mean {file.parent / close[0]}?" if close else " List what is there with --list-checkpoints."

@@ -1,0 +1,93 @@
+"""What a person asks of a start, and what the start will do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ganguard.errors import UsageError
+from ganguard.store import runfile
+from ganguard.store.catalog import Catalog, Entry, newest_first
+from ganguard.store.envelope import State
+from ganguard.store.runfile import Run
+from ganguard.store.search import Search
+from ganguard.store.summary import Origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the person asked for; the default resumes if it can.
+
+    Args:
+        required: fail where there is no checkpoint (``--resume``).
+        afresh: start from zero and set the old run aside (``--no-checkpoint``).
+        file: the checkpoint to go on from (``--checkpoint-path``).
+        branch: really go back to ``file``, setting aside what is newer (``--branch``).
+
+    Raises:
+        UsageError: they contradict each other.
+    """
+
+    required: bool = False
+    afresh: bool = False
+    file: Path | None = None
+    branch: bool = False
+
+    def __post_init__(self) -> None:
+        if self.afresh and (self.required or self.file or self.branch):
+            raise UsageError(
+                "--no-checkpoint starts afresh; it cannot be combined with --resume, --checkpoint-path or --branch."
+            )
+        if self.branch and self.file is None:
+            raise UsageError("--branch needs to know where to go back to: add --checkpoint-path FILE.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a start will do."""
+
+    folder: Path
+    run: Run
+    start: Entry | None  # the checkpoint to load; None: from zero
+    origin: Origin | None = None  # the file that the person named, if this start begins from it
+    aside: tuple[str, ...] = ()  # names in ``folder`` to be set aside
+    reason: str = ""
+    switches: bool = False  # whether run.json changes
+    notes: tuple[str, ...] = ()  # to be told
+
+
+def going_on(there: Catalog, run: Run, met: Search, *first: str) -> Plan:
+    """Go on from the checkpoint that was found; ``first`` are notes to be told before others."""
+    recorded = runfile.read(there.folder)
+    return Plan(
+        folder=there.folder,
+        run=run,
+        start=met.found,
+        aside=tuple(met.aside(there)),
+        reason="damaged",
+        switches=recorded is None or recorded.run != run.run,
+        notes=(*first, *met.notes, *_ignored(there, run)),
+    )
+
+
+def _ignored(there: Catalog, run: Run) -> list[str]:
+    """What lies there and is not of this run, with the command that would use it."""
+    foreign = newest_first(e for r, entries in there.runs().items() if r != run.run for e in entries)
+    older = [e for e in there.versioned if e.state is State.OLDER]
+    notes = []
+    if foreign:
+        notes.append(
+            f"Of another run, ignored: {some([e.path.name for e in foreign])}. "
+            f"To go on from there instead: --checkpoint-path {foreign[0].path}"
+        )
+    if older:
+        notes.append(
+            f"Without a digest, so not resumed unasked: {some([e.path.name for e in older])}. "
+            f"To go on from there all the same: --checkpoint-path {older[-1].path}"
+        )
+    return notes
+
+
+def some(items: list[str]) -> str:
+    """A few of many, in words."""
+    return ", ".join(items[:5]) + (f" and {len(items) - 5} more" if len(items) > 5 else "")

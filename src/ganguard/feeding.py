@@ -3,70 +3,105 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sized
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
-from ganguard import order
+from ganguard import inspection, order, streams
 
-Feed = Callable[[], tuple[Any, int] | None]  # the next batch and its number of samples; None at the epoch's end
+
+@dataclass(frozen=True)
+class Feed:
+    """One epoch's data from a position on."""
+
+    next: Callable[[], tuple[Any, int] | None]  # a batch and its number of samples; None at the epoch's end
+    draws: bool  # whether ``next`` may draw on this process's random streams…
+    private: bool  # …and what it draws does not count: the streams are to be put back
 
 
 class Feeds:
-    """The loaders of one run."""
+    """The loaders of one run; workers are kept for the loader that was used last."""
 
     def __init__(self, seed: int, fingerprint: str | None, say: Callable[[str], None]) -> None:
         self._seed = seed
         self._say = say
-        self._exact: dict[int, tuple[Any, order.ExactLoader]] = {}
+        self._loader: Any = None
+        self._size: int | None = None
+        self._exact: order.ExactLoader | None = None
+        self._told: set[str] = set()
         self.fingerprint = fingerprint  # of the data set, None before the first epoch
 
     def changed(self, loader: Any) -> bool:
         """Whether the data set is another one than at the last save; from now on this one counts."""
-        if not order.is_exact(loader):
+        if not inspection.is_exact(loader):
             return False
-        now = order.fingerprint(loader.dataset)
+        size = len(loader.dataset) if hasattr(loader.dataset, "__len__") else None
+        if loader is self._loader and size == self._size:
+            return False
+        if loader is not self._loader:
+            self._take(loader)
+        self._size = size
+        now = inspection.fingerprint(loader.dataset)
         before, self.fingerprint = self.fingerprint, now
         return before not in (None, now)
 
     def open(self, loader: Iterable[Any], epoch: int, *, samples_done: int, batches_done: int) -> Feed:
         """``epoch`` counts from 1."""
-        if order.is_exact(loader):
-            exact = self._exact_loader(loader)
-            exact.start(epoch, samples_done=samples_done, batches_done=batches_done)
-            return exact.next
-        return self._inexact(loader, batches_done)
+        if not inspection.is_exact(loader):
+            return self._inexact(loader, batches_done)
+        if loader is not self._loader:
+            self._take(loader)
+        assert self._exact is not None  # taken
+        self._exact.start(epoch, samples_done=samples_done, batches_done=batches_done)
+        return Feed(self._exact.next, draws=self._exact.in_this_process, private=True)
 
     def close(self) -> None:
         """End the workers."""
-        for _, exact in self._exact.values():
-            exact.close()
-        self._exact = {}
+        self._loader = None
+        if self._exact is not None:
+            self._exact.close()
+            self._exact = None
 
-    def _exact_loader(self, loader: Any) -> order.ExactLoader:
-        known = self._exact.get(id(loader))
-        if known is not None:
-            return known[1]
-        if own := order.own_generators(loader.dataset):
-            self._say(f"Not exact: the data set keeps random generators of its own ({', '.join(own)}).")
-        exact = order.ExactLoader(loader, self._seed)
-        self._exact[id(loader)] = (loader, exact)  # holding the loader keeps its id from being used again
-        return exact
+    def _take(self, loader: Any) -> None:
+        self.close()
+        if own := inspection.own_generators(loader):
+            self._tell_once(
+                f"Not exact: random generators that nobody can put back: {', '.join(own)}. "
+                "Draw from torch's, numpy's or Python's global one instead."
+            )
+        self._loader, self._exact = loader, order.ExactLoader(loader, self._seed)
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._say(text)
 
     def _inexact(self, loader: Iterable[Any], skip: int) -> Feed:
-        if not (isinstance(loader, Sized) and hasattr(loader, "__getitem__")):
-            again = f"; the {skip} batches already done are read again and skipped" if skip else ""
-            self._say(f"Not exact: a {_describe(loader)} cannot be put back to a position{again}.")
+        if not _indexed(loader):
+            self._tell_once(f"Not exact: a {_describe(loader)} cannot be put back to a position.")
+            if skip:
+                self._say(f"The {skip} batches that are already done are read again and skipped.")
         iterator = iter(loader)
-        for _ in range(skip):
-            next(iterator, None)
+        to_skip = iter(range(skip))
 
         def following() -> tuple[Any, int] | None:
+            for _ in to_skip:  # here, so that a stop is honoured while this takes its time
+                with streams.kept():
+                    next(iterator, None)
             for batch in iterator:
                 return batch, _samples_in(batch)
             return None
 
-        return following
+        return Feed(following, draws=True, private=False)
+
+
+def _indexed(loader: Any) -> bool:
+    """Whether iterating over it means going through its indices: the same every time."""
+    return isinstance(loader, list | tuple | range | torch.Tensor | np.ndarray) or (
+        hasattr(loader, "__getitem__") and not hasattr(loader, "__iter__")
+    )
 
 
 def _describe(loader: Any) -> str:

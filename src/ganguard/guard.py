@@ -1,11 +1,12 @@
 """The guard: a training loop that saves itself, survives what stops it, and goes on bit for bit where it stopped.
 
-It ties three things together: the position of the training, when to save, and when to stop. What a checkpoint holds
-is in ``state``, how it gets onto the disk in ``store``, in which order data comes in ``order``.
+It introduces the rooms to each other: ``course`` is where the training is, ``keeper`` saves and leaves, ``feeding``
+gives the data, ``restoring`` brings a run back. What a checkpoint holds is in ``state`` and ``snapshot``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,23 +16,21 @@ from typing import Any, Self
 import torch
 
 from ganguard import options, restoring, state, streams
-from ganguard.errors import NotSaved, Stopped, UsageError
+from ganguard.course import Course, Data, Position
+from ganguard.errors import NotSaved, SaveFailed, Stopped, UsageError
 from ganguard.feeding import Feed, Feeds
 from ganguard.history import History
+from ganguard.keeper import Intervals, Keeper
 from ganguard.machine import Machine
 from ganguard.protection.signals import Interrupted, StopRequests
 from ganguard.reports import console
 from ganguard.reports.journal import Journal
 from ganguard.saving import Saver
-from ganguard.snapshot import Position, Snapshot
+from ganguard.snapshot import Snapshot
 from ganguard.store import durable, lock
+from ganguard.store.durable import why
 from ganguard.store.resume import Request
 from ganguard.store.retention import Policy
-from ganguard.store.summary import Kind
-
-_DEFAULT_EPOCHS = 1
-_DEFAULT_BATCHES = 500
-_LAST_CHANCE_PAUSE_S = 2.0
 
 
 class Guard:
@@ -40,7 +39,7 @@ class Guard:
     Args:
         folder: where the checkpoints go.
         parts: name → anything with ``state_dict`` and ``load_state_dict``; the name is its key in the file.
-        config: what must be the same at resume; plain values.
+        config: what must be the same at resume; whatever JSON can carry.
         may_change: keys of ``config`` that may differ at resume: what differs is printed.
         seed: of the order of data; default what ``torch.manual_seed`` was last given.
         save_every_epochs: default 1, thinned out while saving takes more than ``save_budget`` of the run.
@@ -48,14 +47,14 @@ class Guard:
         keep: how many of the newest epochs stay; keep_every: each so many-th epoch stays for good.
         save_budget: share of the run that saving may take; an interval given here is never thinned out.
         resume: what to go on from; by default the newest valid checkpoint, if there is one.
-        journal: a file for one JSON line a step; default ``journal.jsonl`` in ``folder``.
+        journal: a file for one JSON line a step, ``{run}`` in it is the run's id; by default in ``folder``.
         threads: of this process on the CPU; default those that the run began with.
         deterministic: default on where no part is on an accelerator.
         patience_s: how long the last save is tried again while the disk takes none.
         say: prints a line.
 
     Raises:
-        UsageError, CheckpointError, FolderInUse: see ``ganguard.errors``; on entering.
+        UsageError, CheckpointError, FolderInUse, SaveFailed: see ``ganguard.errors``; on entering.
         Stopped: from the loop, once a stop that was asked for is saved.
         NotSaved: on leaving, where the newest state is not on disk.
     """
@@ -83,47 +82,58 @@ class Guard:
         self.folder = Path(folder)
         self.resumed_from: Path | None = None
         self._parts = dict(parts)
-        self._config = state.to_plain(dict(config or {}), "config")
+        self._config = restoring.as_json(config or {})
         self._may_change = frozenset(may_change)
         self._seed = seed
-        self._every_epochs = save_every_epochs
-        self._every_batches = save_every_batches
+        self._intervals = Intervals(
+            epochs=save_every_epochs, batches=save_every_batches, milestones=keep_every, budget=save_budget
+        )
         self._policy = Policy(keep_latest=keep, keep_every=keep_every)
-        self._budget = save_budget
         self._request = resume or Request()
+        self._journal = str(journal or self.folder / "journal.jsonl")
         self._threads = threads
         self._deterministic = deterministic
         self._patience_s = patience_s
         self._say = say
-        self._position = Position()
-        self._history = History(Journal(journal or self.folder / "journal.jsonl", say))
-        self._stop = StopRequests(say, self._at_risk)
-        self._snapshot: Snapshot | None = None
-        self._feeds: Feeds | None = None
-        self._machine: Machine | None = None
+        self._course = Course(Position())
+        self._history = History()
+        self._keeper: Keeper | None = None
+        self._entered = contextlib.ExitStack()
         self._streams_to_restore: dict[str, Any] | None = None
         self._accumulate = 1
-        self._due = False
-        self._left_epochs = self._left_batches = self._batches_ran = False
-        self._saved: tuple[int, int, int] | None = None  # where the newest save is
-        self._counts_steps = False
+        self._told_accumulation = False
 
     # Where the training is.
 
     @property
     def epoch(self) -> int:
         """The epoch under way, from 1."""
-        return self._position.epoch + 1
+        return self._course.position.epoch + 1
 
     @property
     def batch(self) -> int:
         """Batches done in the epoch under way."""
-        return self._position.batch
+        return self._course.position.batch
 
     @property
     def step(self) -> int:
         """Iterations done over the whole run, resumed parts included."""
-        return self._position.step
+        return self._course.position.step
+
+    @property
+    def images(self) -> int:
+        """Samples seen over the whole run: what schedules and averages are functions of."""
+        return self._course.position.images
+
+    @property
+    def run(self) -> str:
+        """The run's id, for folders that another run must not write over. Known after entering."""
+        return self._keeper.snapshot.run.run if self._keeper else ""
+
+    @property
+    def seconds_since_save(self) -> float:
+        """How much is at risk: seconds since the newest save, or since entering."""
+        return time.monotonic() - self._keeper.saver.saved_at if self._keeper else 0.0
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -134,325 +144,256 @@ class Guard:
 
     def __enter__(self) -> Self:
         state.check_parts(self._parts)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = lock.Lock(self.folder, warn=self._say).__enter__()
+        with contextlib.ExitStack() as undo:  # what was done is undone where a later step fails
+            try:
+                self._prepare(undo)
+            except OSError as error:
+                raise SaveFailed(
+                    f"{error.filename or self.folder}: {why(error)}. Nothing was lost; mend that first."
+                ) from error
+            self._entered = undo.pop_all()
         try:
-            for missing in self._stop.listen():
-                self._say(f"Not protected from {missing}.")
-            self._saver = Saver(
-                folder=self.folder, lock=self._lock, policy=self._policy, stop=self._stop, say=self._say
-            )
-            self._machine = Machine(self._parts, deterministic=self._deterministic, threads=self._threads)
-            durable.clear_temporaries(self.folder)
-            self._resume()
-            self._began = time.monotonic()
-            self._tell_space()
-            self._honour_stop()
+            self._running.honour_stop()  # one may have been asked for since
         except BaseException:
-            self._release()
+            self._entered.close()
             raise
         return self
+
+    def _prepare(self, undo: contextlib.ExitStack) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        held = undo.enter_context(lock.Lock(self.folder, warn=self._say))
+        self._stop = StopRequests(self._say, lambda: self._keeper.at_risk() if self._keeper else "")
+        undo.callback(self._stop.close)
+        for missing in self._stop.listen():
+            self._say(f"Not protected from {missing}.")
+        machine = Machine(self._parts, deterministic=self._deterministic, threads=self._threads)
+        undo.callback(machine.undo)
+        durable.clear_temporaries(self.folder)
+        self._resume(held)
+        undo.callback(self._feeds.close)
+        self._running.saver.tell_space(state.expected_bytes(self._parts))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        with self._entered:
             if kind is None:
                 self._finish()
-            elif not issubclass(kind, SystemExit):
-                self._say(f"Stopped by an error. {self._on_disk()}")
-        finally:
-            self._release()
+            elif not issubclass(kind, Stopped | NotSaved):
+                with contextlib.suppress(RuntimeError):  # the device may be what failed
+                    self._history.flush()
+                self._say(f"Left by {kind.__name__}; what came after the last save is lost. {self._running.on_disk()}")
 
-    def _release(self) -> None:
-        if self._feeds:
-            self._feeds.close()
-        self._stop.close()
-        self._lock.__exit__(None, None, None)
-        if self._machine:
-            self._machine.undo()
+    @property
+    def _running(self) -> Keeper:
+        if self._keeper is None:
+            raise UsageError("Use the guard within its with block: with Guard(…) as guard: …")
+        return self._keeper
 
-    def _resume(self) -> None:
+    def _resume(self, held: lock.Lock) -> None:
         began = restoring.begin(self.folder, self._request, self._parts)
         restoring.require_same(began, self._config, self._may_change, self._seed, self._parts, say=self._say)
         path, told = restoring.settle(began)
         for line in told:
             self._say(line)
-        constructed = options.constructed(self._parts)
-        self._seed = began.seed if began.seed is not None else self._seed
-        if self._seed is None:
-            self._seed = torch.initial_seed()
-        self._feeds = Feeds(self._seed, began.fingerprint, self._say)
-        self._position = Position(**began.position)
-        self._snapshot = Snapshot(
-            parts=self._parts,
-            run=began.run,
-            origin=began.origin,
-            config=self._config,
-            constructed=constructed,
-            seed=self._seed,
-            position=self._position,
-            history=self._history,
+        seed = began.seed if began.seed is not None else self._seed
+        seed = torch.initial_seed() if seed is None else seed
+        self._course = Course(Position(**began.position))
+        self._history = History(Journal(Path(self._journal.replace("{run}", began.run.run)), self._say))
+        self._feeds = Feeds(seed, began.fingerprint, self._say)
+        self._keeper = Keeper(
+            saver=Saver(
+                folder=self.folder, run=began.run, lock=held, policy=self._policy, stop=self._stop, say=self._say
+            ),
+            snapshot=Snapshot(
+                parts=self._parts,
+                run=began.run,
+                origin=began.origin,
+                config=self._config,
+                constructed=options.constructed(self._parts),
+                seed=seed,
+                position=self._course.position,
+                history=self._history,
+                feeds=self._feeds,
+            ),
+            stop=self._stop,
+            course=self._course,
+            intervals=self._intervals,
+            patience_s=self._patience_s,
+            say=self._say,
         )
-        if path is None:
-            return
-        lost = restoring.restore(began, self._parts, constructed, threads=self._threads)
-        self._history.load(began.history, began.best)
-        self._streams_to_restore = began.random
-        self._saver.newest = began.newest
-        self._saved = self._here()
-        self.resumed_from = path
-        if cut := self._history.journal and self._history.journal.cut_back(self._position.step):
-            self._say(f"Journal lines after step {self._position.step} were moved to {cut.name}.")
-        self._tell_resumed(path, lost)
+        self._restore(began, path)
 
-    def _tell_resumed(self, path: Path, lost: list[str]) -> None:
-        p = self._position
-        where = f"epoch {p.epoch} finished" if not p.batch else f"epoch {p.epoch + 1}, batch {p.batch}"
-        best = self._history.best
-        score = f", best {best['name']} {best['value']:.4g} (epoch {best['epoch']})" if best else ""
-        self._say(f"Resumed from {path}: {where}, {p.images} images seen{score}; resumed from step {p.step}.")
-        for line in lost:
-            self._say(f"Not restored exactly: {line}.")
+    def _restore(self, began: restoring.Beginning, path: Path | None) -> None:
+        keeper, position = self._running, self._course.position
+        self.resumed_from, self._streams_to_restore = path, began.random
+        lost = []
+        if path is not None:
+            lost = restoring.restore(began, self._parts, keeper.snapshot.constructed, threads=self._threads)
+            self._history.load(began.history, began.best)
+            keeper.saver.newest, keeper.saved = began.entry_at(path), position.here
+        if cut := self._history.cut_back(step=position.step, epoch=position.epoch):
+            self._say(f"Journal lines after step {position.step} were moved to {cut.name}.")
+        if path is not None:
+            restoring.tell(path, position, self._history.best, lost, say=self._say)
 
-    def _tell_space(self) -> None:
-        one = state.tensor_bytes(state.capture(self._parts))
-        most = one * (self._policy.keep_latest + 3)
-        self._say(
-            f"Checkpoints in {self.folder}: about {console.size(one)} each, keeps up to {console.size(most)}"
-            f"{' and one more every ' + str(self._policy.keep_every) + ' epochs' if self._policy.keep_every else ''}; "
-            f"{console.size(durable.free_bytes(self.folder))} free."
-        )
+    def _finish(self) -> None:
+        """The loop ended, or was left by break or return."""
+        course = self._course
+        course.leave_body()
+        epochs_only = course.position.step == 0 and course.position.epoch > 0
+        if course.in_epoch and (course.data is Data.ENDED or epochs_only):
+            self._close_epoch()  # left in its tail
+        elif course.in_epoch and not course.position.batch:
+            self._say(f"Left within epoch {self.epoch}, of which nothing is saved.")
+        self._tell_accumulation()
+        self._running.finish()
+
+    def _tell_accumulation(self) -> None:
+        if not self._at_boundary and not self._told_accumulation:
+            self._told_accumulation = True
+            self._say(
+                "Not exact: an accumulation is not complete here, and gradients not yet stepped on are not saved. "
+                "Step on the last batch of an epoch too, or use drop_last."
+            )
 
     # The loops.
 
     def epochs(self, total: int) -> Iterator[int]:
         """The epochs still to come, from 1 to ``total``; each is saved after its tail, at the next turn."""
-        if self._position.epoch >= total:
+        course = self._course
+        if course.position.epoch >= total:
             self._say(f"All {total} epochs are done; ask for more to go on.")
-        try:
-            while self._position.epoch < total:
-                self._begin_epoch()
-                yield self.epoch
-                self._end_epoch(last=self._position.epoch + 1 >= total)
-        except GeneratorExit:
-            self._left_epochs = True
-            raise
+        while course.position.epoch < total:
+            course.begin_epoch()
+            self._history.begin_epoch()
+            self._accumulate = 1
+            if course.position.batch == 0:
+                self._restore_streams()
+            self._running.honour_stop()
+            yield self.epoch
+            self._close_epoch()
+            self._running.after_epoch(last=course.position.epoch >= total)
+        course.ended = True
+
+    def _close_epoch(self) -> None:
+        self._streams_to_restore = None
+        self._course.end_epoch()
+        p = self._course.position
+        self._history.end_epoch({"epoch": p.epoch, "step": p.step})
 
     def batches(self, loader: Iterable[Any], *, accumulate: int = 1) -> Iterator[Any]:
         """What is left of ``loader`` in this epoch; saves and stops only at multiples of ``accumulate``.
 
+        Asking for the next batch is what tells that one is finished.
+
         Raises:
             UsageError: it is called a second time within one epoch.
         """
-        if self._batches_ran:
-            raise UsageError("guard.batches may run once an epoch. Use a plain loop for the second loader.")
-        self._batches_ran = True
+        if accumulate < 1:
+            raise UsageError(f"accumulate={accumulate}: it is the number of batches a step, so at least 1.")
+        course = self._course
+        token = course.begin_data()
         self._accumulate = accumulate
-        feed = self._feed(loader)
-        in_body = False
+        feed = self._open(loader)
         try:
             while (got := self._next(feed)) is not None:
-                batch, count = got
-                in_body = True
+                batch, course.body = got
                 yield batch
-                in_body = False
-                self.tick(count)
-        except GeneratorExit:
-            self._left_batches = True
-            if in_body:
-                self._count(count)
-            raise
+                self._body_ends()
         finally:
-            self._accumulate = 1
-        if self._position.batch % accumulate:
-            self._say(
-                f"The epoch ends within an accumulation of {accumulate}: gradients not yet stepped on are not saved, "
-                "so a resume from here is not exact. Step on the last batch too, or use drop_last."
-            )
+            course.leave_loop(token)
+        course.data = Data.ENDED
+        self._tell_accumulation()
+        self._accumulate = 1
 
     def steps(self, total: int) -> Iterator[int]:
         """The iterations still to come, from 1 to ``total``, for loops that are not counted in epochs."""
-        self._counts_steps = True
+        course = self._course
         self._restore_streams()
+        token = course.begin_loop()
         try:
-            while self._position.step < total:
-                yield self._position.step + 1
-                self.tick()
-        except GeneratorExit:
-            self._left_epochs = self._left_batches = True
-            raise
+            while course.position.step < total:
+                course.body = 1
+                yield course.position.step + 1
+                self._body_ends()
+        finally:
+            course.leave_loop(token)
+        course.ended = True
+
+    def _body_ends(self) -> None:
+        samples, self._course.body = self._course.body, None
+        self.tick(samples or 0)
 
     def tick(self, samples: int = 1) -> None:
-        """One iteration is finished: count it, save if that is due, stop if that was asked for."""
-        self._count(samples)
-        if self._position.batch % self._accumulate:
-            return
-        self._honour_stop()
-        every = _DEFAULT_BATCHES if self._every_batches is None else self._every_batches
-        due = every and self._position.step % every == 0
-        if self._due or self._saver.due_again or (due and self._affordable(typed=self._every_batches is not None)):
-            self._save(self._kind_here())
+        """One iteration is finished: count it, save if that is due, stop if that was asked for.
+
+        Raises:
+            UsageError: within ``batches`` or ``steps``, which count by themselves.
+        """
+        if self._course.body is not None:
+            raise UsageError("guard.batches and guard.steps count by themselves: leave guard.tick() out.")
+        self._streams_to_restore = None  # a loop of bare ticks began with those that entering restored
+        self._course.count(samples)
+        self._running.after_step(boundary=self._at_boundary)
+
+    @property
+    def _at_boundary(self) -> bool:
+        return self._course.position.batch % self._accumulate == 0
 
     def log(self, **values: Any) -> None:
         """Log numbers of the iteration under way; tensors are detached, and the device is not waited for."""
-        p = self._position
-        self._history.log({"step": p.step + 1, "epoch": p.epoch + 1, "batch": p.batch + 1}, values)
+        course = self._course
+        p, tail = course.position, course.in_tail
+        place = {"step": course.step_under_way, "epoch": p.epoch + 1, "batch": p.batch + (not tail)}
+        self._history.log({**place, "tail": True} if tail else place, values)
 
     def score(self, **values: float) -> None:
         """Score the state as it is, in an epoch's tail: one name, lower is better; the best is kept."""
         if len(values) != 1:
             raise UsageError("score takes one name and its value: guard.score(fid=…).")
         ((name, value),) = values.items()
-        if self._history.score(name, float(value), {"epoch": self.epoch, "step": self._position.step}):
-            self._due = True
+        place = {"epoch": self.epoch, "step": self._course.step_scored}
+        if self._history.score(name, float(value), place):
+            self._running.asked_for = True
 
     def save(self) -> None:
         """Save at the next batch boundary, or at the epoch's end when called in its tail."""
-        self._due = True
-
-    # One epoch.
-
-    def _begin_epoch(self) -> None:
-        self._left_batches = self._batches_ran = False
-        self._history.begin_epoch()
-        if self._position.batch == 0:
-            self._restore_streams()
-        self._honour_stop()
-
-    def _end_epoch(self, *, last: bool) -> None:
-        p = self._position
-        p.epoch, p.batch, p.samples = p.epoch + 1, 0, 0
-        self._history.end_epoch({"epoch": p.epoch, "step": p.step})
-        self._batches_ran = False
-        if self._epoch_save_due(last=last):
-            self._save(Kind.EPOCH)
-        if not last:
-            self._honour_stop()
-
-    def _epoch_save_due(self, *, last: bool) -> bool:
-        every = _DEFAULT_EPOCHS if self._every_epochs is None else self._every_epochs
-        milestone = self._policy.keep_every and self._position.epoch % self._policy.keep_every == 0
-        if last or milestone or self._due or self._saver.due_again:
-            return True
-        due = bool(every) and self._position.epoch % every == 0
-        return due and self._affordable(typed=self._every_epochs is not None)
-
-    def _affordable(self, *, typed: bool) -> bool:
-        return typed or self._saver.seconds <= self._budget * (time.monotonic() - self._began)
-
-    def _count(self, samples: int) -> None:
-        p = self._position
-        p.batch, p.samples = p.batch + 1, p.samples + samples
-        p.step, p.images = p.step + 1, p.images + samples
+        self._running.asked_for = True
 
     # Data.
 
-    def _feed(self, loader: Iterable[Any]) -> Feed:
-        p = self._position
-        assert self._feeds is not None  # set on entering
+    def _open(self, loader: Iterable[Any]) -> Feed:
+        p = self._course.position
         if self._feeds.changed(loader):
-            self._say(f"The data set has changed; epoch {p.epoch + 1} begins again with it.")
-            p.batch = p.samples = 0
+            begins = "begins again with it" if p.batch else "begins with it"
+            self._say(f"The data set is another one now; epoch {p.epoch + 1} {begins}.")
+            if p.batch:
+                p.batch = p.samples = 0
+                self._history.restart_epoch()
         return self._feeds.open(loader, p.epoch + 1, samples_done=p.samples, batches_done=p.batch)
 
     def _next(self, feed: Feed) -> tuple[Any, int] | None:
         """The next batch; a stop that comes while waiting for it is honoured at once, as if it had not been drawn."""
-        may_stop = self._position.batch % self._accumulate == 0
-        own = streams.capture_host()
-        try:
-            if may_stop:
-                with self._stop.waiting():
-                    got = feed()
-            else:
-                got = feed()
-        except Interrupted:
-            got = None
-        if may_stop and self._stop.requested is not None:
-            streams.restore_host(own)
-            self._restore_streams()
-            self._honour_stop()
         self._restore_streams()
+        own = streams.own() if feed.draws else None
+        got = self._wait(feed) if self._at_boundary else feed.next()
+        stopping = self._at_boundary and self._stop.requested is not None
+        if own is not None and (feed.private or stopping):
+            streams.put_back(own)
+        if stopping:
+            self._running.honour_stop()
         return got
+
+    def _wait(self, feed: Feed) -> tuple[Any, int] | None:
+        try:
+            with self._stop.waiting():
+                return feed.next()
+        except Interrupted:
+            return None
 
     def _restore_streams(self) -> None:
         """Code between entering and the loop may have drawn; from here on the stream is the run's."""
         if self._streams_to_restore is not None:
             streams.restore(self._streams_to_restore)
             self._streams_to_restore = None
-
-    # Saving and stopping.
-
-    def _save(self, kind: Kind) -> bool:
-        self._due = False
-        assert self._snapshot is not None  # set on entering, like the feeds
-        assert self._feeds is not None
-        finite = state.all_finite(self._parts)
-        if not finite and kind is not Kind.EMERGENCY:
-            self._say("NOT SAVED: parameters are not finite (NaN or infinite). The newest good checkpoint stays.")
-            return False
-        payload = self._snapshot.payload(fingerprint=self._feeds.fingerprint, random=self._streams_to_restore)
-        newest = self._saver.newest
-        summary = self._snapshot.summary(kind, parent=newest.digest if newest else "", finite=finite)
-        entry = self._saver.save(summary, payload)
-        if entry is not None:
-            self._saved = self._here()
-        return entry is not None
-
-    def _here(self) -> tuple[int, int, int]:
-        return self._position.epoch, self._position.batch, self._position.step
-
-    @property
-    def _unsaved(self) -> bool:
-        return self._position.step > 0 and self._saved != self._here()
-
-    def _honour_stop(self) -> None:
-        """Save and leave, if that was asked for."""
-        number = self._stop.requested
-        if number is None:
-            return
-        if self._unsaved:
-            self._save_at_last(Kind.EMERGENCY)
-        self._say(f"{self._on_disk()} To go on: {console.command_to_go_on()}")
-        if self._unsaved:
-            raise NotSaved
-        raise Stopped(number)
-
-    def _finish(self) -> None:
-        """The loop ended, or was left by break or return."""
-        if self._left_epochs and not self._left_batches and self._batches_ran:
-            self._end_epoch(last=True)
-        if self._stop.requested is None and self._unsaved:
-            self._save_at_last(self._kind_here())
-        self._honour_stop()
-        if self._unsaved:
-            self._say(f"The newest state is NOT on disk. {self._on_disk()}")
-            raise NotSaved
-
-    def _kind_here(self) -> Kind:
-        if self._counts_steps:
-            return Kind.STEP
-        return Kind.AUTOSAVE if self._position.batch else Kind.EPOCH
-
-    def _save_at_last(self, kind: Kind) -> None:
-        """Save; where the disk takes none, say what is needed and try again for a while."""
-        deadline = time.monotonic() + self._patience_s
-        while not self._save(kind) and self._saver.failing and time.monotonic() < deadline:
-            needed = console.size(self._saver.failing.needed)
-            self._say(
-                f"Make {needed} of room on the disk of {self.folder}; trying again until {self._patience_s:.0f} s are over."
-            )
-            time.sleep(_LAST_CHANCE_PAUSE_S)
-
-    def _on_disk(self) -> str:
-        newest = self._saver.newest
-        if newest is None:
-            return "Nothing was saved yet."
-        position = newest.summary
-        assert position is not None  # the saver only writes heads
-        return f"The newest checkpoint is {newest.path} (step {position.step})."
-
-    def _at_risk(self) -> str:
-        saved = self._saved[2] if self._saved else 0
-        lost = self._position.step - saved
-        return f"{lost} iterations" if lost > 0 else ""

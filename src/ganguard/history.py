@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ _FLUSH_EVERY = 64  # steps between two moments at which the device is waited for
 class History:
     """Values are detached and kept on their device until a flush: logging does not synchronise."""
 
-    def __init__(self, journal: Journal | None) -> None:
+    def __init__(self, journal: Journal | None = None) -> None:
         self.journal = journal
         self.epochs: list[dict[str, Any]] = []  # one row a finished epoch
         self.best: dict[str, Any] | None = None
@@ -26,18 +27,19 @@ class History:
         self._scores: dict[str, float] = {}
 
     def log(self, place: dict[str, int], values: dict[str, Any]) -> None:
-        """Remember the values of the step that is under way."""
+        """Remember the values of the step that is under way. ``place`` leads its journal line."""
         for name, value in values.items():
             if isinstance(value, torch.Tensor) and value.numel() != 1:
                 raise UsageError(f"log({name}=…) takes one number, not a tensor of shape {tuple(value.shape)}.")
-        detached = {n: v.detach() if isinstance(v, torch.Tensor) else float(v) for n, v in values.items()}
+        # Cloned: a running sum that goes on in place would be logged as it is at the flush.
+        detached = {n: v.detach().clone() if isinstance(v, torch.Tensor) else float(v) for n, v in values.items()}
         self._pending.append((place, detached))
         if len(self._pending) >= _FLUSH_EVERY:
             self.flush()
 
-    def drop_after(self, step: int) -> None:
-        """Forget what was logged for a step that did not end."""
-        self._pending = [(place, values) for place, values in self._pending if place["step"] <= step]
+    def cut_back(self, *, step: int, epoch: int) -> Path | None:
+        """Take the journal back to a position; returns where the later lines are now."""
+        return self.journal.cut_back(step, epoch) if self.journal else None
 
     def flush(self) -> None:
         """Bring pending values to the host, in order, so that sums do not depend on when."""
@@ -48,7 +50,7 @@ class History:
                 total = self._sums.setdefault(name, [0.0, 0])
                 total[0] += number
                 total[1] += 1
-            rows.append({**place, **{n: v if math.isfinite(v) else str(v) for n, v in numbers.items()}})
+            rows.append({**place, **_as_json(numbers)})
         self._pending = []
         if self.journal:
             self.journal.write(rows)
@@ -62,10 +64,11 @@ class History:
         """Take a score of the state as it is (lower is better); returns whether it is the best of its name."""
         self._scores[name] = value
         self.last_score = {"name": name, "value": value, **place}
-        better = self.best is None or self.best["name"] != name or value < self.best["value"]
-        if better and math.isfinite(value):
-            self.best = dict(self.last_score)
-        return better
+        best = self.best is None or self.best["name"] != name or value < self.best["value"]
+        if not best or not math.isfinite(value):
+            return False
+        self.best = dict(self.last_score)
+        return True
 
     def end_epoch(self, place: dict[str, int]) -> dict[str, float]:
         """Close the epoch's row; returns its means."""
@@ -73,22 +76,36 @@ class History:
         row = {**place, **means, **self._scores}
         self.epochs.append(row)
         if self.journal:
-            self.journal.write([{"epoch_end": place["epoch"], **row}])
+            self.journal.write([{"epoch_end": place["epoch"], **place, **_as_json(means), **_as_json(self._scores)}])
         self._sums = {}
         self._scores = {}
         return means
 
     def begin_epoch(self) -> None:
+        """What is scored from now on is of the epoch that begins."""
         self.last_score = None
 
+    def restart_epoch(self) -> None:
+        """Forget what was logged in the epoch under way: it begins again with other data."""
+        self._pending, self._sums, self._scores = [], {}, {}
+
     def state(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
         self.flush()
         return {
             "epochs": [dict(row) for row in self.epochs],
             "sums": {name: list(total) for name, total in self._sums.items()},
+            "scores": dict(self._scores),
         }
 
     def load(self, state: dict[str, Any], best: dict[str, Any] | None) -> None:
+        """The inverse of ``state``; ``best`` has a key of its own in the checkpoint."""
         self.epochs = [dict(row) for row in state["epochs"]]
         self._sums = {name: list(total) for name, total in state["sums"].items()}
+        self._scores = dict(state.get("scores", {}))
         self.best = dict(best) if best else None
+
+
+def _as_json(numbers: dict[str, float]) -> dict[str, float | str]:
+    """JSON knows no NaN and no infinity."""
+    return {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}

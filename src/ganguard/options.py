@@ -75,9 +75,12 @@ def _edit(parts: Mapping[str, Any], group: dict[str, Any], key: str, new: Any, o
 
 
 def _tell_schedulers(parts: Mapping[str, Any], group: Mapping[str, Any], new: float) -> None:
-    for part in parts.values():
-        scheduler = unwrap(part)
+    """Schedulers compute from base rates of their own, those inside a chain or a sequence too."""
+    schedulers = [unwrap(part) for part in parts.values()]
+    while schedulers:
+        scheduler = schedulers.pop()
         groups = getattr(getattr(scheduler, "optimizer", None), "param_groups", [])
         for index, scheduled in enumerate(groups):
             if scheduled is group and hasattr(scheduler, "base_lrs"):
                 scheduler.base_lrs[index] = new
+        schedulers += getattr(scheduler, "_schedulers", [])

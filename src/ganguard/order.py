@@ -8,63 +8,28 @@ and after a resume, and differ where a sampler draws one index twice.
 from __future__ import annotations
 
 import itertools
-import random
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
-import xxhash
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Subset
 
 from ganguard import streams
+from ganguard.inspection import sampler_generators
 from ganguard.protection.workers import WorkerInit, Workers
 
-Key = tuple[int, int, int]  # (epoch, position in the epoch, index), so that workers may outlive an epoch
+Key = tuple[int, int, Any]  # (epoch, position in the epoch, index), so that workers may outlive an epoch
 _CHUNK = 1 << 16  # how many indices are drawn from a sampler at a time
 
 
-def is_exact(loader: Iterable[Any]) -> bool:
-    """Whether the order of ``loader`` can be reproduced: a map-style DataLoader with its own way to iterate."""
-    return (
-        isinstance(loader, DataLoader)
-        and type(loader).__iter__ is DataLoader.__iter__
-        and not isinstance(loader.dataset, IterableDataset)
-    )
-
-
-def fingerprint(dataset: Any) -> str:
-    """What tells one data set from another: its own ``fingerprint``, or type, length and the ``samples`` it lists.
-
-    Two data sets of one type and length that list no samples count as the same.
-    """
-    if isinstance(own := getattr(dataset, "fingerprint", None), str):
-        return own
-    digest = xxhash.xxh3_128(f"{type(dataset).__qualname__} {len(dataset)}".encode())
-    samples = getattr(dataset, "samples", None)
-    for sample in samples if isinstance(samples, list) else ():
-        digest.update(repr(sample).encode())
-    return str(digest.hexdigest())
-
-
-def own_generators(dataset: Any) -> list[str]:
-    """Names of random generators that a data set or its transforms keep: nobody can put those back."""
-    found = []
-    kinds = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
-    held = [("", dataset)]
-    for _ in range(3):  # the data set, its transform, the transforms in that
-        deeper = []
-        for name, owner in held:
-            for key, value in list(getattr(owner, "__dict__", {}).items()):
-                if isinstance(value, kinds):
-                    found.append(f"{name}{key}")
-                elif isinstance(value, list | tuple) and len(value) < 100:
-                    deeper += [(f"{name}{key}[{i}].", item) for i, item in enumerate(value)]
-                else:
-                    deeper.append((f"{name}{key}.", value))
-        held = deeper
-    return found
+def _whole_batches(dataset: Any) -> Callable[[list[Any]], Any] | None:
+    """The data set's own way to get several items at once; a ``Subset`` has one only where what it is of has."""
+    inner = dataset
+    while isinstance(inner, Subset):
+        inner = inner.dataset
+    found = getattr(dataset, "__getitems__", None) if getattr(inner, "__getitems__", None) else None
+    return found if callable(found) else None
 
 
 class _Items(Dataset[Any]):
@@ -77,12 +42,15 @@ class _Items(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: Key) -> Any:
+    def __getitem__(self, key: Key | list[Key]) -> Any:
+        if isinstance(key, list):  # batch_size=None, and a sampler that yields lists: the data set makes the batch
+            streams.seed_host(streams.derive(self._seed, *key[0]))
+            return self.dataset[[index for *_, index in key]]
         streams.seed_host(streams.derive(self._seed, *key))
         return self.dataset[key[-1]]
 
     def __getitems__(self, keys: list[Key]) -> Any:
-        whole_batch = getattr(self.dataset, "__getitems__", None)
+        whole_batch = _whole_batches(self.dataset)
         if whole_batch is not None:
             streams.seed_host(streams.derive(self._seed, *keys[0]))
             items = whole_batch([index for *_, index in keys])
@@ -105,11 +73,13 @@ class _Schedule:
 
     def __iter__(self) -> Iterator[Any]:
         self.sizes.clear()
-        position = self.samples_done
+        # Where the data set makes the batches, how many samples are in one is not known before.
+        whole = self._loader.batch_sampler is None
+        position = self.batches_done if whole else self.samples_done
         for batch in self._batches():
             indices = batch if isinstance(batch, list) else [batch]
-            keys = [(self.epoch, position + place, index) for place, index in enumerate(indices)]
-            position += len(keys)
+            keys = [(self.epoch, position + (0 if whole else place), index) for place, index in enumerate(indices)]
+            position += 1 if whole else len(keys)
             self.sizes.append(len(keys))
             yield keys if isinstance(batch, list) else keys[0]
 
@@ -120,7 +90,7 @@ class _Schedule:
         if type(loader.batch_sampler) is not BatchSampler:
             drawn = self._drawn(loader.batch_sampler)
             return (list(batch) for batch in itertools.islice(drawn, self.batches_done, None))
-        return self._grouped(self._drawn(loader.sampler), loader.batch_sampler)
+        return self._grouped(self._drawn(loader.batch_sampler.sampler), loader.batch_sampler)
 
     def _grouped(self, indices: Iterator[int], batches: BatchSampler) -> Iterator[list[int]]:
         indices = itertools.islice(indices, self.samples_done, None)
@@ -130,11 +100,12 @@ class _Schedule:
 
     def _drawn(self, sampler: Any) -> Iterator[Any]:
         """What ``sampler`` yields under a seed of the epoch; the process's own streams stay as they are."""
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(self.epoch)
+        for item in (sampler, getattr(sampler, "sampler", None)):
+            if item is not None and hasattr(item, "set_epoch"):
+                item.set_epoch(self.epoch)
         seed = streams.derive(self._seed, self.epoch, "sampler")
         lent = streams.Lent(seed)
-        own = _generators(sampler)
+        own = sampler_generators(sampler)
         private = [torch.Generator().manual_seed(seed).get_state() for _ in own]
         drawing: Iterator[Any] | None = None
         while True:
@@ -150,12 +121,6 @@ class _Schedule:
             if not chunk:
                 return
             yield from chunk
-
-
-def _generators(sampler: Any) -> list[torch.Generator]:
-    """Generators that a sampler, or the one inside a batch sampler, was given."""
-    held = [getattr(sampler, "generator", None), getattr(getattr(sampler, "sampler", None), "generator", None)]
-    return list({id(g): g for g in held if isinstance(g, torch.Generator)}.values())
 
 
 class ExactLoader:
@@ -187,23 +152,32 @@ class ExactLoader:
             persistent_workers=loader.persistent_workers,
         )
 
+    @property
+    def in_this_process(self) -> bool:
+        """Whether items are drawn here and not by workers."""
+        return self._loader.num_workers == 0
+
     def start(self, epoch: int, *, samples_done: int, batches_done: int) -> None:
         """Go to a position: the next batch is the first that is not done."""
         self._schedule.epoch = epoch
         self._schedule.samples_done = samples_done
         self._schedule.batches_done = batches_done
         self._generator.manual_seed(streams.derive(self._seed, epoch, "loader"))
+        if not self._loader.persistent_workers:
+            self._iterator = None  # an epoch that was left early still has its workers
         with streams.kept(), self._workers.being_born():
             self._iterator = iter(self._loader)
 
     def next(self) -> tuple[Any, int] | None:
-        """The next batch and how many samples it holds; None at the epoch's end."""
+        """The next batch and how many samples it holds; None at the epoch's end.
+
+        Draws on the process's random streams where there are no workers: the caller puts them back.
+        """
         assert self._iterator is not None  # ``start`` comes first
-        with streams.kept():
-            try:
-                batch = next(self._iterator)
-            except StopIteration:
-                return None
+        try:
+            batch = next(self._iterator)
+        except StopIteration:
+            return None
         return batch, self._schedule.sizes.popleft()
 
     def close(self) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import numpy as np
 import torch
 
 import ganguard
-from ganguard import older, options, state
-from ganguard.errors import DoesNotFit, SaveFailed
+from ganguard import older, options, state, streams
+from ganguard.course import Position
+from ganguard.errors import DoesNotFit, SaveFailed, UsageError
 from ganguard.store import aliases, resume
 from ganguard.store.catalog import Entry
 from ganguard.store.durable import why
@@ -44,6 +46,10 @@ class Beginning:
     def newest(self) -> Entry | None:
         return self.plan.start
 
+    def entry_at(self, path: Path) -> Entry | None:
+        """The checkpoint to go on from, which now lies at ``path``."""
+        return replace(self.newest, path=path) if self.newest else None
+
     @property
     def progress(self) -> dict[str, Any]:
         return dict(self.loaded.get("progress", {}))
@@ -71,6 +77,24 @@ class Beginning:
     @property
     def random(self) -> dict[str, Any] | None:
         return self.loaded.get("random")
+
+
+def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
+    """``config`` as it comes back from JSON, which is how it is stored and compared.
+
+    Raises:
+        UsageError: JSON cannot carry one of its values.
+    """
+    plain = {}
+    for key, value in config.items():
+        try:
+            plain[str(key)] = json.loads(json.dumps(value))
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"config[{key!r}] is a {type(value).__qualname__} that a checkpoint cannot carry: {error}. "
+                "Give numbers, strings, lists and dicts."
+            ) from error
+    return plain
 
 
 def begin(folder: Path, request: Request, parts: Iterable[str]) -> Beginning:
@@ -105,10 +129,11 @@ def require_same(
     if not began.loaded or began.plan.start is None:
         return
     source = began.plan.start.path.name
-    stored = dict(began.loaded.get("config") or {})
+    stored = as_json(began.loaded.get("config") or {})
     if began.seed is not None and seed is not None:
         stored, config = {**stored, "seed": began.seed}, {**config, "seed": seed}
-    changed = {k for k in set(stored) & set(config) if stored[k] != config[k]}
+    # As text: a NaN is equal to itself then.
+    changed = {k for k in set(stored) & set(config) if json.dumps(stored[k]) != json.dumps(config[k])}
     free = frozenset(may_change)
     for key in sorted(changed & free):
         say(f"{key} is {config[key]} now, it was {stored[key]}.")
@@ -116,10 +141,10 @@ def require_same(
         lines = "\n".join(f"  {key}: {config[key]} here, {stored[key]} in the checkpoint" for key in refused)
         raise DoesNotFit(
             f"{source} was saved under other settings:\n{lines}\n"
-            "Leave them out to go on with the run's own, or start afresh with --no-checkpoint (it is set aside, not lost)."
+            "Leave them out to go on with the run's own, or start afresh with --no-checkpoint (the run is set aside)."
         )
-    if lines := state.differences(parts, began.loaded):
-        raise DoesNotFit(state.mismatch(lines, source))
+    if unfit := state.differences(parts, began.loaded):
+        raise DoesNotFit(state.mismatch(unfit, source))
 
 
 def settle(began: Beginning) -> tuple[Path | None, list[str]]:
@@ -148,12 +173,26 @@ def restore(
     lost += options.apply_edits(parts, constructed, began.loaded.get("constructed", {}))
     about = began.loaded.get("ganguard", {})
     lost += _restore_threads(about.get("threads"), threads)
+    if began.random is not None:
+        lost += streams.restore(began.random)
     then, now = about.get("versions", {}), versions()
     lost += [
         f"{name} is {now[name]} now, it was {then[name]}" for name in now if then.get(name, now[name]) != now[name]
     ]
     unknown = sorted(set(began.loaded) - set(parts) - set(state.RESERVED))
     return lost + [f"{name} is in the checkpoint, but no part of this run" for name in unknown]
+
+
+def tell(
+    path: Path, position: Position, best: Mapping[str, Any] | None, lost: Iterable[str], *, say: Callable[[str], None]
+) -> None:
+    """Say from where the run goes on, and what is not exactly as it was."""
+    p = position
+    where = f"epoch {p.epoch + 1}, batch {p.batch}" if p.batch or not p.epoch else f"epoch {p.epoch} finished"
+    score = f", best {best['name']} {best['value']:.4g} (epoch {best['epoch']})" if best else ""
+    say(f"Resumed from {path}: {where}, {p.images} images seen{score}; resumed from step {p.step}.")
+    for line in lost:
+        say(f"Not restored exactly: {line}.")
 
 
 def _restore_threads(then: int | None, asked: int | None) -> list[str]:

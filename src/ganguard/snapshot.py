@@ -11,21 +11,12 @@ from typing import Any
 import torch
 
 from ganguard import restoring, state, streams
+from ganguard.course import Position
+from ganguard.feeding import Feeds
 from ganguard.history import History
 from ganguard.store import names
 from ganguard.store.runfile import Run
 from ganguard.store.summary import Kind, Origin, Summary
-
-
-@dataclass
-class Position:
-    """The only clock of a training."""
-
-    epoch: int = 0  # finished, with their tails
-    batch: int = 0  # done in the epoch under way
-    samples: int = 0  # of the epoch under way
-    step: int = 0  # iterations over the whole run
-    images: int = 0  # samples over the whole run
 
 
 @dataclass(kw_only=True)
@@ -40,21 +31,20 @@ class Snapshot:
     seed: int
     position: Position
     history: History
+    feeds: Feeds
 
-    def payload(self, *, fingerprint: str | None, random: dict[str, Any] | None) -> dict[str, Any]:
-        """The body: plain types and tensors; the tensors are the live ones, so write before training goes on.
+    def take(self, kind: Kind, *, parent: str, finite: bool) -> tuple[Summary, dict[str, Any]]:
+        """Summary and body. The body's tensors are the live ones, so write before training goes on."""
+        return self._summary(kind, parent=parent, finite=finite), self._body()
 
-        Args:
-            fingerprint: of the data set.
-            random: the random states where they are not the process's own.
-        """
+    def _body(self) -> dict[str, Any]:
         about = {
-            "progress": {**vars(self.position), "fingerprint": fingerprint, "seed": self.seed},
+            "progress": {**vars(self.position), "fingerprint": self.feeds.fingerprint, "seed": self.seed},
             "history": self.history.state(),
             "best": self.history.best,
             "config": self.config,
             "constructed": self.constructed,
-            "random": random or streams.capture(),
+            "random": streams.capture(),
             "ganguard": {
                 "format": 1,
                 "run": self.run.run,
@@ -66,10 +56,11 @@ class Snapshot:
         }
         return {**state.capture(self.parts), **{key: state.to_plain(value, key) for key, value in about.items()}}
 
-    def summary(self, kind: Kind, *, parent: str, finite: bool) -> Summary:
+    def _summary(self, kind: Kind, *, parent: str, finite: bool) -> Summary:
         p = self.position
         last = self.history.epochs[-1] if self.history.epochs else {}
         means = self.history.means() if p.batch else last
+        score = self.history.last_score
         return Summary(
             kind=kind,
             name=self._name(kind),
@@ -78,7 +69,7 @@ class Snapshot:
             lineage=self.run.lineage,
             **vars(p),
             means={name: value for name, value in means.items() if isinstance(value, float)},
-            score=None if p.batch else self.history.last_score,
+            score=score if score and score["step"] == p.step else None,
             best=self.history.best,
             finite=finite,
             saved_at=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),

@@ -6,18 +6,20 @@ import io
 import pickle
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.parameter import is_lazy
 
 from ganguard.errors import DoesNotFit, RefusedCheckpoint, UnreadableCheckpoint, UsageError
 from ganguard.store.durable import why
 
 RESERVED = ("ganguard", "progress", "history", "best", "config", "random", "constructed")
 _PLAIN = (str, bool, int, float, complex, bytes, type(None))
+_OF_SCHEDULERS = {"initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"}  # what those add to a group
 _ARRAY = "ganguard.ndarray"  # marks a numpy array that became a tensor
 
 
@@ -45,14 +47,18 @@ def check_parts(parts: Mapping[str, Any]) -> None:
             raise UsageError(f"The part {name!r} has no state_dict and load_state_dict, so it cannot be saved.")
         plain = to_plain(unwrap(part).state_dict(), name, keep=_emptied)
         buffer = io.BytesIO()
-        torch.save(plain, buffer)
-        buffer.seek(0)
         try:
+            torch.save(plain, buffer)
+            buffer.seek(0)
             torch.load(buffer, weights_only=True)
         except pickle.UnpicklingError as error:
             raise UsageError(
                 f"The state of part {name!r} cannot be read back as plain data: {_short(error)}"
             ) from error
+
+
+def _weightless(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(tensor, device="meta")
 
 
 def _emptied(tensor: torch.Tensor) -> torch.Tensor:
@@ -61,7 +67,6 @@ def _emptied(tensor: torch.Tensor) -> torch.Tensor:
 
 def _compact(tensor: torch.Tensor) -> torch.Tensor:
     """A view of a larger storage would be saved with all of it."""
-    tensor = tensor.detach()
     if tensor.layout is torch.strided and tensor.untyped_storage().nbytes() > tensor.nbytes:
         return tensor.clone()
     return tensor
@@ -74,7 +79,7 @@ def to_plain(value: Any, path: str, *, keep: Callable[[torch.Tensor], torch.Tens
         UsageError: it holds something else; the message names the key.
     """
     if isinstance(value, torch.Tensor):
-        return keep(value)
+        return keep(_plain_tensor(value, path))
     if isinstance(value, np.ndarray):
         if value.dtype.hasobject or value.dtype.kind not in "biufc":
             raise UsageError(f"{path} is an array of {value.dtype}, which a checkpoint cannot carry.")
@@ -83,7 +88,7 @@ def to_plain(value: Any, path: str, *, keep: Callable[[torch.Tensor], torch.Tens
         return value.item()
     if isinstance(value, Mapping):
         plain = ((to_plain(k, f"a key of {path}"), to_plain(v, f"{path}.{k}", keep=keep)) for k, v in value.items())
-        return OrderedDict(plain) if isinstance(value, OrderedDict) else dict(plain)
+        return _like(value, plain)
     if isinstance(value, list | tuple):
         items = [to_plain(item, f"{path}[{i}]", keep=keep) for i, item in enumerate(value)]
         return items if isinstance(value, list) else tuple(items)
@@ -97,9 +102,29 @@ def to_plain(value: Any, path: str, *, keep: Callable[[torch.Tensor], torch.Tens
     )
 
 
+def _plain_tensor(tensor: torch.Tensor, path: str) -> torch.Tensor:
+    if is_lazy(tensor):
+        raise UsageError(f"{path} has no shape yet. Run the lazy module once before guarding it.")
+    plain = tensor.detach()
+    if type(plain) is not torch.Tensor:
+        raise UsageError(f"{path} is a {type(plain).__qualname__}, which a checkpoint cannot carry as a plain tensor.")
+    return plain
+
+
+def _like(mapping: Mapping[Any, Any], items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A dict of ``items``; a module's state keeps the versions of its layouts, which torch hangs onto the dict."""
+    if not isinstance(mapping, OrderedDict):
+        return dict(items)
+    ordered = OrderedDict(items)
+    if metadata := getattr(mapping, "_metadata", None):
+        ordered._metadata = to_plain(metadata, "_metadata")  # type: ignore[attr-defined]  # torch's own
+    return ordered
+
+
 def _exactly(value: Any) -> Any:
     """An enum's or another subclass's plain value: it would be pickled under its own name."""
-    for kind in (bool, int, float, complex, str, bytes):
+    kinds: tuple[type[Any], ...] = (bool, int, float, complex, str, bytes)
+    for kind in kinds:
         if isinstance(value, kind):
             return value if type(value) is kind else kind(value)
     return None
@@ -110,7 +135,7 @@ def from_plain(value: Any) -> Any:
     if isinstance(value, dict):
         if set(value) == {_ARRAY}:
             return value[_ARRAY].numpy()
-        return type(value)((k, from_plain(v)) for k, v in value.items())
+        return _like(value, ((k, from_plain(v)) for k, v in value.items()))
     if isinstance(value, list | tuple):
         return type(value)(from_plain(item) for item in value)
     return value
@@ -130,6 +155,16 @@ def tensor_bytes(value: Any) -> int:
     if isinstance(value, list | tuple):
         return sum(tensor_bytes(v) + 16 for v in value)
     return 0
+
+
+def expected_bytes(parts: Mapping[str, Any]) -> int:
+    """About how large a checkpoint will be. An optimizer without a state yet is taken for one like Adam."""
+    total = 0
+    for part in map(unwrap, parts.values()):
+        total += tensor_bytes(to_plain(part.state_dict(), "", keep=_weightless))
+        if isinstance(part, torch.optim.Optimizer) and not part.state:
+            total += 2 * sum(p.nbytes for group in part.param_groups for p in group["params"])
+    return total
 
 
 def load_file(path: Path) -> dict[str, Any]:
@@ -162,13 +197,18 @@ def _short(error: Exception) -> str:
 
 
 def differences(parts: Mapping[str, Any], loaded: Mapping[str, Any]) -> list[str]:
-    """Tensors of modules whose names or shapes do not fit, one a line; nothing is changed."""
-    lines = []
-    for name, part in parts.items():
-        module = unwrap(part)
-        if not isinstance(module, torch.nn.Module) or name not in loaded:
+    """Where modules and optimizers do not fit, one a line; nothing is changed."""
+    lines: list[str] = []
+    for name, wrapped in parts.items():
+        part = unwrap(wrapped)
+        if name not in loaded:
             continue
-        lines += [f"{name}: {line}" for line in _module_differences(module, loaded[name])]
+        if not isinstance(loaded[name], Mapping):
+            lines.append(f"{name} is a {type(loaded[name]).__name__} in the checkpoint")
+        elif isinstance(part, torch.nn.Module):
+            lines += [f"{name}: {line}" for line in _module_differences(part, loaded[name])]
+        elif isinstance(part, torch.optim.Optimizer):
+            lines += [f"{name}: {line}" for line in _optimizer_differences(part, loaded[name])]
     return lines
 
 
@@ -192,6 +232,23 @@ def _module_differences(module: torch.nn.Module, stored: Mapping[str, Any]) -> I
             yield f"{key} {_shape(theirs)} is only in the checkpoint"
         elif _shape(mine) != _shape(theirs):
             yield f"{key} is {_shape(mine)} here and {_shape(theirs)} in the checkpoint"
+
+
+def _optimizer_differences(optimizer: torch.optim.Optimizer, stored: Mapping[str, Any]) -> Iterator[str]:
+    """What torch would load without a word, or only refuse once other parts are changed."""
+    here, there = optimizer.param_groups, stored.get("param_groups", [])
+    counts = [len(group["params"]) for group in here], [len(group["params"]) for group in there]
+    if counts[0] != counts[1]:
+        yield f"groups of {counts[0]} parameters here and {counts[1]} in the checkpoint"
+        return
+    for mine, theirs in zip(here, there, strict=True):
+        # Newer versions of torch add options; another kind of optimizer lacks some as well.
+        if set(mine) - set(theirs) and (lacking := set(theirs) - set(mine) - {"param_names"} - _OF_SCHEDULERS):
+            yield f"another kind of optimizer: {', '.join(sorted(lacking))} only in the checkpoint"
+        for index, parameter in zip(theirs["params"], mine["params"], strict=True):
+            for key, value in stored.get("state", {}).get(index, {}).items():
+                if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
+                    yield f"{key} of parameter {index} is {_shape(value)} for {_shape(parameter)} here"
 
 
 def _shape(value: Any) -> str:
@@ -220,18 +277,17 @@ def restore(parts: Mapping[str, Any], loaded: Mapping[str, Any], source: str) ->
 
 def all_finite(parts: Mapping[str, Any]) -> bool:
     """Whether every parameter is finite: a cheap sum, looked at closely only on suspicion."""
-    for part in parts.values():
-        module = unwrap(part)
-        if isinstance(module, torch.nn.Module):
-            values = [p.detach() for p in module.parameters() if p.is_floating_point() and p.numel()]
-            if values and not _finite(values):
-                return False
-    return True
+    modules = [m for m in map(unwrap, parts.values()) if isinstance(m, torch.nn.Module)]
+    by_device: dict[torch.device, list[torch.Tensor]] = {}
+    for parameter in (p for module in modules for p in module.parameters()):
+        if parameter.is_floating_point() and parameter.numel():
+            by_device.setdefault(parameter.device, []).append(parameter.detach())
+    return all(map(_finite, by_device.values()))
 
 
 def _finite(values: list[torch.Tensor]) -> bool:
     try:
-        sums = torch.stack([value.sum(dtype=torch.float32).cpu() for value in values])
+        sums = torch.stack([value.sum(dtype=torch.float32) for value in values]).cpu()
     except (RuntimeError, NotImplementedError):  # an exotic type without a sum
         return True
     return bool(torch.isfinite(sums).all()) or all(bool(torch.isfinite(value).all()) for value in values)

@@ -10,22 +10,25 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import select
 import signal
 import socket
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from ganguard.errors import EXIT_NOT_SAVED
+from ganguard.errors import EXIT_NOT_SAVED, EXIT_SIGNAL_BASE
 from ganguard.protection.workers import STOPPING
+from ganguard.reports import console
 
 _PRESSES_TO_LEAVE = 3
 _WITHIN_S = 2.0
 _REMINDER_S = 30.0
+_TICK_S = 1.0
+_AGAIN_S = 1.0  # a wait that goes on this long after it was broken off has swallowed that
 
 
 class Interrupted(BaseException):
@@ -46,13 +49,15 @@ class StopRequests:
         self.requested: int | None = None
         self._requested_at = 0.0
         self._waiting = False
+        self._broken_off_at = -_AGAIN_S
         self._writing: Callable[[], str] | None = None
+        self._wrote_at = -_WITHIN_S
         self._decision = threading.Lock()  # a write begins, or the process is left: never both
         self._presses: list[float] = []
         self._previous: dict[int, Any] = {}
+        self._previous_child: Any = None
         self._ears: tuple[socket.socket, socket.socket] | None = None
         self._previous_wakeup = -1
-        self._process = os.getpid()
 
     def listen(self) -> list[str]:
         """Start listening; returns what cannot be caught, in words."""
@@ -62,33 +67,37 @@ class StopRequests:
             # Under nohup or in a script's background job a signal is ignored on purpose.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._previous[number] = signal.signal(number, self._on_signal)
+        if hasattr(signal, "SIGCHLD"):
+            self._previous_child = signal.getsignal(signal.SIGCHLD)
         ours, theirs = socket.socketpair()
+        ours.settimeout(_TICK_S)
         theirs.setblocking(False)
         self._ears = (ours, theirs)
         self._previous_wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._watch, args=(ours,), daemon=True, name="ganguard-signals").start()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._fall_silent_in_child)
+        _listening.add(self)
         return []
 
     def close(self) -> None:
         """Put handlers back, so that a notebook's cell can be run again."""
         if self._ears is None:
             return
+        _listening.discard(self)
         for number, previous in self._previous.items():
-            signal.signal(number, previous)
+            _put_back(number, previous)
+        if self.requested is not None and hasattr(signal, "SIGCHLD"):
+            _put_back(signal.SIGCHLD, self._previous_child)
         self._previous = {}
         signal.set_wakeup_fd(self._previous_wakeup)
-        ours, theirs = self._ears
+        _, theirs = self._ears
         self._ears = None
         theirs.close()  # the watcher sees the end of the stream
-        del ours
 
     def request(self, number: int) -> None:
         """Ask for a stop as if the signal had come."""
         if self.requested is None:
-            self.requested = number
             self._requested_at = time.monotonic()
+            self.requested = number
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -113,6 +122,7 @@ class StopRequests:
             quiet()
             with self._decision:
                 self._writing = None
+                self._wrote_at = time.monotonic()
 
     def _hush_torch(self) -> Callable[[], None]:
         """torch raises from its SIGCHLD handler where a worker died; not in the middle of a save."""
@@ -122,45 +132,48 @@ class StopRequests:
 
         def back() -> None:
             # After a request the process is on its way out, and dying workers are nobody's concern.
-            if self.requested is None and previous is not None:
-                signal.signal(signal.SIGCHLD, previous)
+            if self.requested is None:
+                _put_back(signal.SIGCHLD, previous)
 
         return back
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        first = self.requested is None
+        if self.requested is None and hasattr(signal, "SIGCHLD"):
+            self._previous_child = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.request(number)
-        if first and hasattr(signal, "SIGCHLD"):
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        if self._waiting:
-            self._waiting = False  # once is enough: a second raise could land anywhere
+        if number == getattr(signal, "SIGHUP", None):
+            console.mute_what_is_closed()  # a print in the loop would fail before anything is saved
+        now = time.monotonic()
+        if self._waiting and now - self._broken_off_at >= _AGAIN_S:  # twice at once could land anywhere
+            self._broken_off_at = now
             raise Interrupted
 
-    def _fall_silent_in_child(self) -> None:
+    def fall_silent_in_child(self) -> None:
         """A forked child must not count as a press, nor act on Ctrl+C by itself."""
-        if os.getpid() == self._process or self._ears is None:
-            return
         signal.set_wakeup_fd(-1)
         for number, previous in self._previous.items():
-            signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else previous)
+            _put_back(number, signal.SIG_IGN if number == signal.SIGINT else previous)
 
     def _watch(self, ours: socket.socket) -> None:
         reminded = time.monotonic()
-        while True:
-            ready, _, _ = select.select([ours], [], [], 1.0)
-            if ready:
-                numbers = ours.recv(64)
+        with ours:
+            while True:
+                try:
+                    numbers = ours.recv(64)
+                except TimeoutError:
+                    if (
+                        self.requested is not None
+                        and time.monotonic() - max(reminded, self._requested_at) > _REMINDER_S
+                    ):
+                        reminded = time.monotonic()
+                        self._say(self._reminder())
+                    continue
                 if not numbers:
-                    ours.close()
                     return
                 self._forward(numbers)
                 for number in numbers:
                     if number in self._previous:
                         self._react(number)
-                        reminded = time.monotonic()
-            elif self.requested is not None and time.monotonic() - reminded > _REMINDER_S:
-                reminded = time.monotonic()
-                self._remind()
 
     def _forward(self, numbers: bytes) -> None:
         """An event loop (a notebook's) may have been listening before us."""
@@ -170,32 +183,53 @@ class StopRequests:
 
     def _react(self, number: int) -> None:
         now = time.monotonic()
-        self._presses = [t for t in self._presses if now - t < _WITHIN_S] + [now]
         with self._decision:
-            if self._writing is None and len(self._presses) >= _PRESSES_TO_LEAVE and number == signal.SIGINT:
-                self._leave(number)
             writing = self._writing
+            just_written = now - self._wrote_at < _AGAIN_S
+            if writing is not None or just_written:
+                self._presses = []  # pressed during a write, though maybe heard after it
+            elif number == signal.SIGINT:
+                self._presses = [t for t in self._presses if now - t < _WITHIN_S] + [now]
+            if len(self._presses) >= _PRESSES_TO_LEAVE:
+                self._leave(number)
         if writing is not None:
             self._say(f"Saving: {writing()}. It goes on; the process ends right after it.")
-        elif len(self._presses) == 1:
+        elif len(self._presses) <= 1 and not just_written:
             name = "Ctrl+C" if number == signal.SIGINT else signal.Signals(number).name
             self._say(f"{name}: the current batch ends, then everything is saved.")
 
-    def _remind(self) -> None:
+    def _reminder(self) -> str:
         with self._decision:
-            if self._writing is not None:
-                self._say(f"Saving: {self._writing()}.")
-                return
-        risk = self._at_risk() or "nothing"
-        self._say(
-            f"No batch has ended for {time.monotonic() - self._requested_at:.0f} s. Leaving now would lose {risk}. "
-            "To leave all the same, press Ctrl+C three times within two seconds."
+            writing = self._writing
+        if writing is not None:
+            return f"Saving: {writing()}."
+        return (
+            f"No batch has ended for {time.monotonic() - self._requested_at:.0f} s. Leaving now would lose "
+            f"{self._at_risk() or 'nothing'}. To leave all the same, press Ctrl+C three times within two seconds."
         )
 
     def _leave(self, number: int) -> None:
-        code = EXIT_NOT_SAVED if self._at_risk() else 128 + number
+        code = EXIT_NOT_SAVED if self._at_risk() else EXIT_SIGNAL_BASE + number
         for child in multiprocessing.active_children():
             child.kill()
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stdout.flush()
         os._exit(code)
+
+
+def _put_back(number: int, previous: Any) -> None:
+    signal.signal(number, signal.SIG_DFL if previous is None else previous)  # None: it was not Python's
+
+
+# Registered once, since it can't be undone: a guard that is over is not kept alive by it.
+_listening: weakref.WeakSet[StopRequests] = weakref.WeakSet()
+
+
+def _fall_silent() -> None:
+    for requests in list(_listening):
+        requests.fall_silent_in_child()
+    _listening.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_fall_silent)

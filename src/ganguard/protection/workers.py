@@ -7,13 +7,14 @@ import contextlib
 import multiprocessing
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from torch.utils.data import get_worker_info
 
-_PATIENCE_S = 2.0
+_PATIENCE_S = 1.0
 # The signals that ask the training to save and leave: workers must outlive them, or the save fails.
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
 
@@ -53,18 +54,38 @@ class Workers:
         self._processes += [p for p in multiprocessing.active_children() if p not in before]
 
     def end(self, iterator: Any = None) -> None:
-        """Let torch's iterator over them shut down, give them a moment to leave by themselves, then end them."""
-        shut_down = getattr(iterator, "_shutdown_workers", None)  # private to torch; its deletion may come too late
-        if shut_down is not None:
-            shut_down()
-        for process in self._processes:
-            process.join(_PATIENCE_S)
-        for process in self._processes:
-            if process.is_alive():
-                process.kill()
-                process.join(_PATIENCE_S)
+        """Let torch's iterator over them shut down; those that have not left after a moment are ended."""
+        hanging = threading.Timer(_PATIENCE_S, self._kill)
+        hanging.daemon = True
+        hanging.start()
+        # torch raises from its handler where a worker dies, and the one that hangs is about to.
+        with _children_unheard():
+            shut_down = getattr(iterator, "_shutdown_workers", None)  # private to torch; its deletion may come too late
+            if shut_down is not None:
+                shut_down()
+            for process in self._processes:
+                process.join(2 * _PATIENCE_S)
+        hanging.cancel()
         self._processes = []
         atexit.unregister(self.end)
+
+    def _kill(self) -> None:
+        for process in self._processes:
+            with contextlib.suppress(OSError, ValueError):  # it ended meanwhile
+                process.kill()
+
+
+@contextlib.contextmanager
+def _children_unheard() -> Iterator[None]:
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGCHLD, previous)
 
 
 if sys.platform == "win32":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shlex
 import subprocess
 import sys
@@ -34,6 +35,29 @@ def mute(stream: TextIO) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+def mute_what_is_closed() -> None:
+    """Let standard output and error go nowhere where their terminal or pipe is gone."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # a notebook's, pythonw's
+            if _hung_up(stream.fileno()):
+                mute(stream)
+
+
+def _hung_up(descriptor: int) -> bool:
+    if sys.platform == "win32":
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _, event in poll.poll(0))
+
+
+def how_to_go_on() -> str:
+    """A sentence for the end of a run that was stopped."""
+    if any("ipykernel" in word for word in sys.orig_argv):
+        return "To go on, run the cell again."
+    return f"To go on: {command_to_go_on()}"
 
 
 def command_to_go_on() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -22,41 +21,45 @@ class Journal:
         self._waiting: list[str] = []
         self._failing = False
 
-    def cut_back(self, step: int) -> Path | None:
-        """Drop the lines after ``step``, so that nothing overlaps; what is dropped is kept in a file beside it."""
-        if not self.path.exists():
-            return None
-        keep, later = self._split(step)
-        if not later:
-            return None
-        aside = self.path.with_name(f"{self.path.stem}_after_step_{step}.jsonl")
+    def cut_back(self, step: int, epoch: int) -> Path | None:
+        """Take out the lines after a position, so that nothing overlaps; they are kept in a file beside it.
+
+        Args:
+            step: iterations done.
+            epoch: epochs finished; the lines of a tail that is to be repeated go too.
+        """
         try:
+            later = self._later(step, epoch)
+            if not later:
+                return None
+            aside = self.path.with_name(f"{self.path.stem}_after_step_{step}.jsonl")
             with aside.open("ab") as file:
                 file.writelines(later)
-            os.truncate(self.path, keep)
+            with self.path.open("rb+") as file:
+                file.truncate(self.path.stat().st_size - sum(map(len, later)))
         except OSError as error:
             self._warn(f"The journal could not be cut back to step {step}: {why(error)}.")
+            return None
         return aside
 
-    def _split(self, step: int) -> tuple[int, list[bytes]]:
-        keep = 0
+    def _later(self, step: int, epoch: int) -> list[bytes]:
+        """The lines from the first on that is later than the position, or torn."""
+        if not self.path.exists():
+            return []
         later: list[bytes] = []
         with self.path.open("rb") as file:
             for line in file:
-                if not later and _step_of(line) <= step:
-                    keep += len(line)
-                else:
+                if later or _is_later(line, step, epoch):
                     later.append(line)
-        return keep, later
+        return later
 
     def write(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Append rows, and those that have waited. Never fails."""
         self._waiting += [json.dumps(row, separators=(",", ":")) for row in rows]
         if not self._waiting:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write("\n".join(self._waiting) + "\n")
+            self._append("".join(f"{line}\n" for line in self._waiting).encode())
             self._waiting = []
             self._failing = False
         except OSError as error:
@@ -65,13 +68,27 @@ class Journal:
             self._failing = True
             del self._waiting[:-_MOST_KEPT_BACK]
 
+    def _append(self, text: bytes) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab", buffering=0) as file:
+            size = file.tell()
+            done = 0
+            try:
+                while done < len(text):
+                    done += file.write(text[done:])
+            except OSError:
+                file.truncate(size)  # half of it would stand there twice once the disk takes it again
+                raise
 
-def _step_of(line: bytes) -> int:
-    """A torn last line counts as later than everything."""
+
+def _is_later(line: bytes, step: int, epoch: int) -> bool:
+    """A torn line counts as later than everything."""
     try:
-        return int(json.loads(line)["step"])
+        row = json.loads(line)
+        in_later_tail = ("tail" in row or "epoch_end" in row) and int(row["epoch"]) > epoch
+        return not line.endswith(b"\n") or int(row["step"]) > step or in_later_tail
     except (ValueError, KeyError, TypeError):
-        return 1 << 62
+        return True
 
 
 def read(path: Path) -> list[dict[str, Any]]:

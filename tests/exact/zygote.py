@@ -1,0 +1,149 @@
+"""Real processes for tests, started in milliseconds: a server that has imported torch forks one for each.
+
+Each is the leader of a session of its own, runs a script as ``__main__`` and writes to a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[2] / "src"
+
+
+class Process:
+    """One script that runs; its output, both streams, is in ``log``."""
+
+    def __init__(self, server: Zygote, pid: int, log: Path) -> None:
+        self._server = server
+        self.pid = pid
+        self.log = log
+        self.code: int | None = None
+
+    def wait(self, timeout: float = 60) -> int:
+        """The exit code, negative for a signal that ended it."""
+        if self.code is None:
+            self.code = self._server.ask({"wait": self.pid, "timeout": timeout})["code"]
+        assert self.code is not None, f"still runs after {timeout} s:\n{self.output()}"
+        return self.code
+
+    def output(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def until(self, text: str, timeout: float = 60) -> None:
+        """Return once ``text`` was printed."""
+        deadline = time.monotonic() + timeout
+        while text not in self.output():
+            ended = self._server.ask({"wait": self.pid, "timeout": 0.01})["code"]
+            self.code = ended if self.code is None else self.code
+            assert self.code is None, f"ended with {self.code} before it printed {text!r}:\n{self.output()}"
+            assert time.monotonic() < deadline, f"{text!r} was not printed:\n{self.output()}"
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def signal_group(self, number: int) -> None:
+        os.killpg(self.pid, number)
+
+
+class Zygote:
+    """Use with ``with``."""
+
+    def __enter__(self) -> Zygote:
+        environment = {**os.environ, "PYTHONPATH": f"{SOURCE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+        self._server = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self._pids: set[int] = set()
+        self._count = 0
+        return self
+
+    def __exit__(self, *error) -> None:
+        for pid in self._pids:
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)
+        self._server.stdin.close()
+        self._server.wait(10)
+
+    def ask(self, job: dict) -> dict:
+        self._server.stdin.write(json.dumps(job) + "\n")
+        self._server.stdin.flush()
+        answer = json.loads(self._server.stdout.readline())
+        if answer.get("code") is not None:
+            self._pids.discard(job["wait"])
+        return answer
+
+    def start(self, script: Path, *words: object, cwd: Path, uid: int = 0, ignore: tuple[int, ...] = ()) -> Process:
+        self._count += 1
+        log = cwd / f"output_{self._count}.txt"
+        job = {"script": str(script), "words": [str(w) for w in words], "cwd": str(cwd), "log": str(log)}
+        pid = self.ask({**job, "uid": uid, "ignore": list(ignore)})["pid"]
+        self._pids.add(pid)
+        return Process(self, pid, log)
+
+
+def _serve() -> dict:
+    """Answer until the input ends; returns, in a forked child, the job that it is to do."""
+    import numpy  # noqa: F401
+    import torch  # noqa: F401
+
+    import ganguard.guard  # noqa: F401
+
+    for line in sys.stdin:
+        job = json.loads(line)
+        answer = {}
+        if "wait" in job:
+            answer["code"] = _code(job["wait"], job["timeout"])
+        else:
+            pid = os.fork()
+            if pid == 0:
+                return job
+            answer["pid"] = pid
+        print(json.dumps(answer), flush=True)
+    sys.exit()
+
+
+def _code(pid: int, timeout: float) -> int | None:
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.005)
+
+
+def _become(job: dict) -> None:
+    os.setsid()
+    output = os.open(job["log"], os.O_WRONLY | os.O_CREAT, 0o644)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(job["cwd"])
+    for number in job["ignore"]:
+        signal.signal(number, signal.SIG_IGN)
+    if job["uid"]:
+        os.setgroups([])
+        os.setgid(job["uid"])
+        os.setuid(job["uid"])
+    sys.argv = [job["script"], *job["words"]]
+    sys.orig_argv = [sys.executable, *sys.argv]
+    sys.path[0] = str(Path(job["script"]).parent)
+
+
+if __name__ == "__main__":
+    import runpy
+
+    todo = _serve()
+    _become(todo)
+    runpy.run_path(todo["script"], run_name="__main__")

@@ -114,7 +114,6 @@ def small_disk(at: Path, size: str) -> Iterator[Path]:
 
 def become_nobody() -> None:
     """Give up root's privileges for good; what is to be used must be imported and warm by now."""
-    archive()
     os.setgroups([])
     os.setgid(NOBODY)
     os.setuid(NOBODY)

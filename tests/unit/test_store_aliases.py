@@ -20,8 +20,9 @@ from ganguard.store.catalog import Catalog
 AS_SOMEBODY = """
 import os, subprocess, sys
 from pathlib import Path
-from stores import become_nobody, save, tree
+from stores import archive, become_nobody, save, tree
 import torch
+archive()
 if sys.argv[3] == "nobody":
     become_nobody()
 folder = Path(sys.argv[1]) / "checkpoints"

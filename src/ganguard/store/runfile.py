@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from ganguard.errors import NoCheckpoint, UnreadableCheckpoint
-from ganguard.store import durable, set_aside
+from ganguard.store import durable, names, set_aside
 from ganguard.store.catalog import Catalog, newest_first
 from ganguard.store.durable import why
 from ganguard.store.summary import NOTHING, Lineage, Summary, lineage_from_json
@@ -91,12 +91,13 @@ def _well_formed(run: Run) -> bool:
     texts = [run.run, run.pending_folder, *run.pending_files]
     if run.named is not None:
         texts += [*run.named, *dict(run.named).values()]
-    inside = not Path(run.pending_folder).is_absolute() and ".." not in Path(run.pending_folder).parts
+    into = Path(run.pending_folder).parts
+    inside = ".." not in into and (not run.pending_files or into[:1] == (names.SET_ASIDE,))
     return (
         all(isinstance(text, str) for text in texts)
         and isinstance(run.branch, int)
         and inside
-        and all(Path(name).name == name for name in run.pending_files)
+        and all(Path(name).name == name and name.endswith(names.SUFFIX) for name in run.pending_files)
     )
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from ganguard import state
-from ganguard.store import aliases, commit, envelope
+from ganguard.store import aliases, commit, durable, envelope
 from ganguard.store.envelope import HashingFile
 from ganguard.store.summary import Kind, Summary
 
@@ -63,7 +63,6 @@ def our_save(payload: dict[str, torch.Tensor], folder: Path, step: int) -> Path:
     summary = Summary(kind=Kind.EPOCH, name=f"checkpoint_epoch_{step:03d}.pth", run="benchmark", step=step, epoch=step)
     part = commit.Part(summary=summary, dump=dump, expected_bytes=state.tensor_bytes(payload))
     entry = commit.commit(folder, [part])
-    aliases.point(folder / "latest_checkpoint.pth", entry.path)
     return entry.path
 
 
@@ -82,8 +81,9 @@ def measure(folder: Path, megabytes: int, rounds: int) -> dict[str, list[float]]
     for turn in range(rounds):
         note("raw write and fsync", lambda: raw_write(payload, folder / "raw"))
         note("torch.save and fsync", lambda: torch_save(payload, folder / "plain.pth"))
-        note("ganguard save", lambda turn=turn: our_save(payload, folder / "checkpoints", turn + 1))
         path = folder / "checkpoints" / f"checkpoint_epoch_{turn + 1:03d}.pth"
+        note("ganguard save", lambda turn=turn: our_save(payload, folder / "checkpoints", turn + 1))
+        note("alias of it", lambda path=path: aliases.point(path.with_name("latest_checkpoint.pth"), path))
         note("torch.load", lambda: torch.load(folder / "plain.pth", map_location="cpu", weights_only=True))
         note("ganguard verified load", lambda path=path: our_load(path))
         path.unlink()
@@ -120,6 +120,8 @@ def main() -> None:
         print(f"  save / raw write and fsync    {save / times['raw write and fsync']:.2f}")
         print(f"  save / torch.save and fsync   {save / times['torch.save and fsync']:.2f}")
         print(f"  verified load / torch.load    {load / times['torch.load']:.2f}")
+        kind = "a hard link" if durable.read_only_protects(folder) else "a copy: this user may write read-only files"
+        print(f"  the alias is {kind}")
         listed = time_list(folder / "many", asked.list_count, asked.rounds)
         print(f"--list over {asked.list_count} checkpoints of 300 tensors: {listed:.2f} s, Python's start included")
     finally:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ganguard.errors import UsageError
-from ganguard.networks.presets import CGAN_DEFAULTS
+from ganguard.networks.presets import CGAN_DEFAULTS, GPU_WIDTH
 
 IMAGE_SIZES = (32, 64)
 _GB = 1e9
@@ -32,7 +32,9 @@ class CganConfig:
     channels: int | None = _option(
         None, "1 for grayscale, 3 for RGB (default: 1 for fashion-mnist-mini, else 3)", choices=(1, 3)
     )
-    width: int | None = _option(None, "feature channels of the networks (default: 24 on a CPU, 64 on a GPU)")
+    width: int | None = _option(
+        None, f"feature channels of the networks (default: {CGAN_DEFAULTS.width} on a CPU, {GPU_WIDTH} on a GPU)"
+    )
     batch_size: int = _option(CGAN_DEFAULTS.batch_size, "images in a batch")
     epochs: int = _option(100, "how often to go through the images, resumed epochs included")
     limit_images: int | None = _option(None, "train on at most so many images, evenly from all classes")

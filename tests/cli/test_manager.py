@@ -80,17 +80,17 @@ def test_verify_finds_one_flipped_bit(folder):
 def test_backup_is_verified_and_never_over_another(folder):
     for _ in range(2):
         assert "Backed up and verified" in manage(folder, "--backup", "latest_checkpoint.pth")
-    copies = list((folder / "checkpoint_backups").iterdir())
+    copies = list((folder / "checkpoint_backups").glob("*.pth"))
     assert len(copies) == 2
     assert {copy.read_bytes() for copy in copies} == {(folder / "checkpoints/checkpoint_epoch_004.pth").read_bytes()}
     flip(folder / "checkpoints/checkpoint_epoch_001.pth")
     assert "damaged" in manage(folder, "--backup", "checkpoint_epoch_001.pth", code=3)
-    assert len(list((folder / "checkpoint_backups").iterdir())) == 2
+    assert len(list((folder / "checkpoint_backups").glob("*.pth"))) == 2
 
 
 def test_training_goes_on_from_a_backup(folder):
     manage(folder, "--backup", "checkpoint_epoch_002.pth")
-    (copy,) = (folder / "checkpoint_backups").iterdir()
+    (copy,) = (folder / "checkpoint_backups").glob("*.pth")
     shutil.rmtree(folder / "checkpoints")
     done = run(GAN, "--checkpoint-path", copy, "--epochs", 3, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -38,7 +38,7 @@ def assert_equal(folder, other):
 def test_ctrl_c_within_an_epoch_and_sigterm_to_the_group(uninterrupted, tmp_path, workers):
     """Stopped twice, in two ways, with save intervals changed between."""
     words = [*TINY, "--workers", workers]
-    code, text = run_and_signal(GAN, *words, "--autosave-batches", 5, cwd=tmp_path, at="batch_00005")
+    code, text = run_and_signal(GAN, *words, "--autosave-batches", 5, cwd=tmp_path, at="batch_00005", delay=0.05)
     assert code == 130, text
     assert "EMERGENCY_checkpoint_" in text
     code, text = run_and_signal(

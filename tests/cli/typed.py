@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -42,8 +43,8 @@ def run(command, *words, cwd, env=None, timeout=120):
     )
 
 
-def run_and_signal(command, *words, cwd, at, number=signal.SIGINT, group=False, timeout=120):
-    """Send a signal when a line that holds ``at`` is printed; returns (exit code, output)."""
+def run_and_signal(command, *words, cwd, at, number=signal.SIGINT, group=False, delay=0.0, timeout=120):
+    """Send a signal ``delay`` seconds after a line that holds ``at``; returns (exit code, output)."""
     process = subprocess.Popen(
         [*command, *map(str, words)],
         cwd=cwd,
@@ -58,6 +59,7 @@ def run_and_signal(command, *words, cwd, at, number=signal.SIGINT, group=False, 
         lines.append(line)
         if at in line and not sent:
             sent = True
+            time.sleep(delay)
             (os.killpg if group else os.kill)(process.pid, number)
     return process.wait(timeout), "".join(lines)
 

@@ -82,6 +82,8 @@ class Zygote:
     def start(self, script: Path, *words: object, cwd: Path, uid: int = 0, ignore: tuple[int, ...] = ()) -> Process:
         self._count += 1
         log = cwd / f"output_{self._count}.txt"
+        log.touch()
+        log.chmod(0o666)
         job = {"script": str(script), "words": [str(w) for w in words], "cwd": str(cwd), "log": str(log)}
         pid = self.ask({**job, "uid": uid, "ignore": list(ignore)})["pid"]
         self._pids.add(pid)
@@ -90,10 +92,13 @@ class Zygote:
 
 def _serve() -> dict:
     """Answer until the input ends; returns, in a forked child, the job that it is to do."""
-    import numpy  # noqa: F401
-    import torch  # noqa: F401
+    import torch
 
     import ganguard.guard  # noqa: F401
+
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.zeros(1)
+    torch.optim.Adam([weight]).step()  # what torch imports only then takes seconds
 
     for line in sys.stdin:
         job = json.loads(line)

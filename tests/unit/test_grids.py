@@ -55,11 +55,14 @@ def test_class_names_stand_above_their_columns(tmp_path, channels):
     assert (pixels[CAPTION_HEIGHT:] == 255).all()
 
 
-def test_long_and_foreign_names_never_fail_or_overlap(tmp_path):
-    names = ["W" * 200, "上衣 \N{GRINNING FACE}"]
-    save_grid(torch.ones(2, 1, 32, 32), tmp_path / "grid.png", columns=2, class_names=names)
-    captions = read(tmp_path / "grid.png")[:CAPTION_HEIGHT]
-    assert (captions[:, 64 + GAP : 64 + 2 * GAP] == 255).all()
+@pytest.mark.parametrize("name", ["W" * 200, "上衣 \N{GRINNING FACE}", "two\nlines", "\udcff", "Calção"])
+def test_no_name_fails_or_leaves_its_place(tmp_path, name):
+    save_grid(torch.ones(2, 1, 32, 32), tmp_path / "grid.png", columns=2, class_names=[name, ""])
+    pixels = read(tmp_path / "grid.png")
+    captions = pixels[:CAPTION_HEIGHT]
+    assert captions[:, : 64 + GAP].min() < 255
+    assert (pixels[CAPTION_HEIGHT:] == 255).all()
+    assert (captions[:, 64 + GAP :] == 255).all()
 
 
 def test_values_outside_the_range_are_clipped(tmp_path):

@@ -221,6 +221,15 @@ def test_a_step_leaves_every_parameter_trainable_and_moves_all_of_the_critic():
     assert all(not torch.equal(value, before[key]) for key, value in step.critic.named_parameters())
 
 
+def test_a_step_moves_the_average_as_the_images_seen_tell():
+    """Decay after 800 images, half-life 40, batch of 8: 0.5 ** 0.2 = 0.87055056."""
+    step = make_step()
+    before = step.average.module.base.weight.clone()
+    step(*random_batch(0), step=100, images_seen=800)
+    expected = 0.87055056 * before + 0.12944944 * step.generator.base.weight
+    torch.testing.assert_close(step.average.module.base.weight, expected, rtol=0, atol=1e-7)
+
+
 def test_training_separates_two_classes():
     """A black and a white class: after some steps the images asked for are dark and bright."""
     generator = ConditionalGenerator(image_size=8, channels=1, labels=2, width=8, latent_size=4)

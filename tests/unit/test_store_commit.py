@@ -42,7 +42,9 @@ def test_law_1_what_fails_while_it_is_written_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("data", [b"", b"no archive", archive()[:-30], archive()[:-1]], ids=["none", "text", "cut", "1"])
+@pytest.mark.parametrize(
+    "data", [b"", b"no archive", archive()[:-30], archive()[:-1]], ids=["none", "text", "cut", "1"]
+)
 def test_law_1_what_is_no_whole_archive_never_gets_the_name(tmp_path, data):
     with pytest.raises((SaveFailed, OSError, ValueError)):
         commit.commit(tmp_path, [part(summary(), data)])

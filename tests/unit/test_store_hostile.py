@@ -147,5 +147,7 @@ def test_law_6_any_run_json_is_obeyed_in_full_or_not_at_all(values):
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         save(folder, 1, run="r")
-        (folder / runfile.NAME).write_text(json.dumps({"run": "r", "lineage": [], "pending_files": values, "pending_folder": "set_aside/x"}))
+        (folder / runfile.NAME).write_text(
+            json.dumps({"run": "r", "lineage": [], "pending_files": values, "pending_folder": "set_aside/x"})
+        )
         assert start(folder)[0].start.summary.epoch == 1

@@ -64,7 +64,11 @@ class Folder(RuleBasedStateMachine):
             step // 10,
             name=names.epoch_end(step // 10) if step % 20 else f"EMERGENCY_checkpoint_{step}.pth",
             kind=Kind.EPOCH if step % 20 else Kind.EMERGENCY,
-            run=self.run.run, branch=self.run.branch, lineage=self.run.lineage, step=step, origin=self.origin,
+            run=self.run.run,
+            branch=self.run.branch,
+            lineage=self.run.lineage,
+            step=step,
+            origin=self.origin,
         )
         return part(about, self.data(self.count + 1))
 
@@ -73,7 +77,7 @@ class Folder(RuleBasedStateMachine):
     def start(self, **asked):
         """As a process that begins: locks, clears, plans, carries out."""
         durable.clear_temporaries(self.folder)
-        plan, path, told = start(self.folder, **asked)
+        plan, path, _told = start(self.folder, **asked)
         self.run: Run = plan.run
         found = plan.start.summary if plan.start else None
         self.origin: Origin | None = plan.origin or (found.origin if found else None)

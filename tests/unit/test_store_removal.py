@@ -36,7 +36,8 @@ def epochs(folder: Path) -> list[int]:
     return sorted(e.summary.epoch for e in Catalog.of(folder).heads)
 
 
-def test_law_7_cleanup_leaves_what_the_policy_keeps(folder, entries):
+@pytest.mark.usefixtures("entries")
+def test_law_7_cleanup_leaves_what_the_policy_keeps(folder):
     would_go = [e.path for e in removal.prune(folder, FEW, dry_run=True)]
     assert epochs(folder) == [1, 2, 3, 4, 5]
     assert [e.path for e in removal.prune(folder, FEW)] == would_go
@@ -169,7 +170,8 @@ def test_deleting_one_older_file_leaves_an_older_scripts_alias_alone(folder):
     assert sorted(tree(folder)) == ["checkpoint_epoch_002.pth", names.LATEST]
 
 
-def test_what_is_no_checkpoint_or_lies_elsewhere_is_refused(folder, entries, tmp_path):
+@pytest.mark.usefixtures("entries")
+def test_what_is_no_checkpoint_or_lies_elsewhere_is_refused(folder, tmp_path):
     (folder / "notes.pth").write_bytes(b"hello")
     (folder / "folder.pth").mkdir()
     outside = save(tmp_path / "elsewhere", 1).path
@@ -196,7 +198,8 @@ def test_a_torn_file_and_one_that_was_set_aside_can_be_deleted(folder, entries):
     assert epochs(folder) == [1, 2, 3, 4]
 
 
-def test_law_7_what_was_set_aside_goes_only_while_a_good_one_is_there(folder, entries):
+@pytest.mark.usefixtures("entries")
+def test_law_7_what_was_set_aside_goes_only_while_a_good_one_is_there(folder):
     start(folder, afresh=True)
     before = tree(folder)
     with pytest.raises(DamagedCheckpoint):

@@ -20,6 +20,7 @@ from ganguard.store.catalog import Catalog
 from ganguard.store.resume import Request
 from ganguard.store.summary import Kind, Origin
 
+
 @pytest.fixture
 def folder(tmp_path):
     return tmp_path / "checkpoints"
@@ -64,7 +65,7 @@ def test_law_3_a_damaged_one_is_named_set_aside_and_stepped_over(folder):
     (folder / names.LATEST).unlink()  # where it is a copy, it would stand in
     damage(entries[2].path)
     rewrite(entries[1].path, entries[1].path.read_bytes()[:500])
-    plan, path, told = start(folder)
+    _, path, told = start(folder)
     assert path == entries[0].path
     assert any("checkpoint_epoch_003.pth is damaged" in line for line in told)
     assert any("checkpoint_epoch_002.pth is incomplete" in line for line in told)
@@ -111,7 +112,7 @@ def test_law_3_files_of_an_older_script_are_an_error_with_the_commands(folder):
 def test_law_3_files_of_another_run_are_named_and_ignored(folder):
     _, entries = begin_run(folder)
     other = save(folder, 50, run="somebody-else")
-    plan, path, told = start(folder)
+    _, path, told = start(folder)
     assert path == entries[2].path
     assert any(f"--checkpoint-path {other.path}" in line for line in told)
     assert other.path.exists()
@@ -190,11 +191,11 @@ def test_law_7_an_emergency_that_is_not_finite_is_not_resumed_unasked(folder):
     run, entries = begin_run(folder)
     name = "EMERGENCY_checkpoint_20260101_000000.pth"
     bad = save(folder, 3, run=run.run, step=33, kind=Kind.EMERGENCY, name=name, finite=False)
-    plan, path, told = start(folder)
+    _, path, told = start(folder)
     assert path == entries[2].path
     assert any(name in line and "not finite" in line for line in told)
     assert bad.path.exists()
-    plan, path, told = start(folder, file=bad.path)
+    _, path, told = start(folder, file=bad.path)
     assert path == bad.path
     assert any("not finite" in line for line in told)
 
@@ -204,7 +205,7 @@ def test_law_3_a_pair_is_never_mixed(folder):
     save_pair(folder, 1, run=run.run)
     newest = save_pair(folder, 2, run=run.run)
     damage(folder / "critic_epoch_002.pth")
-    plan, path, _ = start(folder)
+    _, path, _ = start(folder)
     assert path.name == "generator_epoch_001.pth"
     aside = {p.name for p in (folder / names.SET_ASIDE).rglob("*.pth")}
     assert aside == {"critic_epoch_002.pth", newest.path.name}
@@ -217,7 +218,7 @@ def test_law_3_a_head_without_its_companion_and_a_companion_without_its_head_are
     save_pair(folder, 3, run=run.run)
     (folder / "critic_epoch_002.pth").unlink()
     (folder / "generator_epoch_003.pth").unlink()
-    plan, path, told = start(folder)
+    _, path, told = start(folder)
     assert path.name == "generator_epoch_001.pth"
     assert any("lacks its second file critic_epoch_002.pth" in line for line in told)
     assert any("critic_epoch_003.pth is a second file whose first" in line for line in told)
@@ -241,10 +242,10 @@ def test_contradicting_requests_are_a_usage_error(asked):
 
 
 def test_law_9_afresh_sets_the_old_run_aside_and_destroys_nothing(folder):
-    _, entries = begin_run(folder)
+    _, _ = begin_run(folder)
     save(folder, 9, run="another")
     contents = set(tree(folder).values())
-    plan, path, told = start(folder, afresh=True)
+    plan, path, _ = start(folder, afresh=True)
     assert path is None
     assert not list(folder.glob("*.pth"))
     assert set(tree(folder).values()) == contents
@@ -261,7 +262,14 @@ def test_law_9_branch_sets_what_is_newer_aside_and_typed_again_works(folder):
         assert plan.run.run == run.run
     assert goes_on_at(folder) == entries[1].path.name
     new = save(
-        folder, 3, run=run.run, branch=plan.run.branch, lineage=plan.run.lineage, origin=plan.origin, images=5, alias=True
+        folder,
+        3,
+        run=run.run,
+        branch=plan.run.branch,
+        lineage=plan.run.lineage,
+        origin=plan.origin,
+        images=5,
+        alias=True,
     )
     assert goes_on_at(folder) == new.path.name
     assert goes_on_at(folder, file=entries[1].path) == new.path.name
@@ -280,9 +288,9 @@ def test_law_9_a_named_file_goes_on_from_its_newest_descendant_and_says_so(folde
 
 
 def test_law_9_naming_the_alias_goes_on_from_the_newest_each_time(folder):
-    run, entries = begin_run(folder)
+    run, _ = begin_run(folder)
     for epoch in (4, 5):
-        plan, path, _ = start(folder, file=folder / names.LATEST)
+        plan, _, _ = start(folder, file=folder / names.LATEST)
         assert plan.start.summary.epoch == epoch - 1
         save(folder, epoch, run=run.run, origin=plan.origin, alias=True)
 
@@ -311,7 +319,7 @@ def test_law_9_a_foreign_file_in_the_folder_begins_a_run_and_typed_again_goes_on
     before = set(tree(folder).values())
     runs = set()
     for asked in ({"file": theirs}, {"file": theirs}, {}, {"file": theirs}):  # stopped each time before a save
-        plan, path, told = start(folder, **asked)
+        plan, path, _ = start(folder, **asked)
         assert path.parent.parent == folder / names.SET_ASIDE
         assert path.name == "theirs.pth"
         runs.add(plan.run.run)
@@ -361,12 +369,15 @@ def test_law_9_branching_from_a_pair_sets_whole_pairs_aside(folder):
     run = start(folder)[0].run
     first = save_pair(folder, 1, run=run.run)
     save_pair(folder, 2, run=run.run)
-    plan, path, _ = start(folder, file=first.path, branch=True)
+    _, _, _ = start(folder, file=first.path, branch=True)
     assert {p.name for p in folder.glob("*.pth")} == {
-        "generator_epoch_001.pth", "critic_epoch_001.pth", names.LATEST,
+        "generator_epoch_001.pth",
+        "critic_epoch_001.pth",
+        names.LATEST,
     }
     assert {p.name for p in (folder / names.SET_ASIDE).rglob("*.pth")} == {
-        "generator_epoch_002.pth", "critic_epoch_002.pth",
+        "generator_epoch_002.pth",
+        "critic_epoch_002.pth",
     }
 
 

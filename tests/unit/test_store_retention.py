@@ -19,7 +19,9 @@ def entry(epoch: int, kind: Kind = Kind.EPOCH, *, step: int | None = None, fid: 
     step = epoch * 100 if step is None else step
     name = fields.pop("name", f"{kind}_{fields.get('branch', 0)}_{step}_{epoch}.pth")
     score = {"name": "fid", "value": fid} if fid is not None else None
-    about = Summary(kind=kind, name=name, run="r", epoch=epoch, step=step, score=score, digest=f"digest of {name}", **fields)
+    about = Summary(
+        kind=kind, name=name, run="r", epoch=epoch, step=step, score=score, digest=f"digest of {name}", **fields
+    )
     path = Path("/somewhere") / name
     return Entry(path=path, size=1, modified=0, inode=(1, name), state=State.WHOLE, summary=about)
 

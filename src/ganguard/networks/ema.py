@@ -17,9 +17,10 @@ RAMP = 0.05
 def ema_decay(*, images_seen: int, batch_size: int, half_life_images: float = CGAN_DEFAULTS.half_life_images) -> float:
     """The average's own weight in one update: 0.5 ** (batch_size / half-life).
 
-    The half-life is ``half_life_images`` images, but never more than 0.05 times ``images_seen`` (those
-    before this batch), so that an untrained start is forgotten quickly (the ramp of Karras et al. 2020, ADA,
-    official code). Counted in images, it means the same at every batch size. 0 before the first image: a plain copy.
+    The half-life is ``half_life_images`` images, but never more than 0.05 times ``images_seen`` (those before
+    this batch), so that an untrained start is forgotten quickly (the ramp of StyleGAN2-ADA's official code,
+    Karras et al. 2020). Counted in images, it means the same at every batch size. 0 before the first image:
+    a plain copy.
     """
     half_life = min(half_life_images, RAMP * images_seen)
     return float(0.5 ** (batch_size / half_life)) if half_life > 0 else 0.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class CganPreset:
     """Chosen at equal processor time on 5,000 Fashion-MNIST images at 32 px, hinge loss."""
 
-    width: int = 24
+    width: int = 16
     """Feature channels at full image size; see ``ganguard.networks.cgan.channels_at``."""
     latent_size: int = 64
     """Numbers in a latent."""

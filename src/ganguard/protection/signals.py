@@ -28,6 +28,7 @@ _PRESSES_TO_LEAVE = 3
 _WITHIN_S = 2.0
 _REMINDER_S = 30.0
 _TICK_S = 1.0
+_LATE_S = 0.25  # within which a press during a write may be heard only after it
 _AGAIN_S = 1.0  # a wait that goes on this long after it was broken off has swallowed that
 
 
@@ -185,9 +186,9 @@ class StopRequests:
         now = time.monotonic()
         with self._decision:
             writing = self._writing
-            just_written = now - self._wrote_at < _AGAIN_S
+            just_written = now - self._wrote_at < _LATE_S
             if writing is not None or just_written:
-                self._presses = []  # pressed during a write, though maybe heard after it
+                self._presses = []
             elif number == signal.SIGINT:
                 self._presses = [t for t in self._presses if now - t < _WITHIN_S] + [now]
             if len(self._presses) >= _PRESSES_TO_LEAVE:

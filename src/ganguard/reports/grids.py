@@ -87,8 +87,8 @@ def _with_captions(grid: Image.Image, columns: int, class_names: Sequence[str]) 
 
 
 def _fitting(name: str, font: FreeTypeFont | ImageFont, width: int) -> str:
-    """As much of the name as fits into ``width`` px, in letters that Pillow's own font has."""
-    caption = name.encode("latin-1", "replace").decode("latin-1")
+    """As much of the name as fits into ``width`` px, on one line."""
+    caption = " ".join(name.split())
     while caption and font.getlength(caption) > width:
         caption = caption[:-1]
     return caption

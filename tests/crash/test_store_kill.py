@@ -105,8 +105,9 @@ def test_law_1_killed_at_any_system_call_of_a_save(tmp_path, kind, calls):
         pruned = {name for name in old if "epoch_001" in name} if epoch == 3 else set()
         assert all(now[name] == content for name, content in old.items() if name not in pruned), point
         assert not there.orphans, point
-        aside = list((folder / names.SET_ASIDE).rglob("*.pth"))  # a second file whose first was not written yet
-        assert [envelope.verify(p)["epoch"] for p in aside] == [3] * len(aside), point  # and never half a file
+        aside = list((folder / names.SET_ASIDE).rglob("*.pth"))
+        # Never half a file; of a pair, a second file whose first is not written yet, or was removed already.
+        assert {envelope.verify(p)["epoch"] for p in aside} <= {1, 3}, point
         assert kind == "pair" or not aside, point
     assert points >= 9
 

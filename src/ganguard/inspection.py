@@ -13,7 +13,7 @@ import xxhash
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 _GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
-_SEARCH_DEPTH = 6  # a subset of a data set with a list of transforms that have generators
+_SEARCH_DEPTH = 8  # a subset of a data set with a list of transforms that have generators
 _SEARCH_MOST = 2000
 
 

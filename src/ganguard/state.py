@@ -18,7 +18,7 @@ from ganguard.errors import DoesNotFit, RefusedCheckpoint, UnreadableCheckpoint,
 from ganguard.store.durable import why
 
 RESERVED = ("ganguard", "progress", "history", "best", "config", "random", "constructed")
-_PLAIN = (str, bool, int, float, complex, bytes, type(None))
+_PLAIN = (str, bool, int, float, complex, type(None))  # not bytes: torch refuses empty ones
 _OF_SCHEDULERS = {"initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"}  # what those add to a group
 _ARRAY = "ganguard.ndarray"  # marks a numpy array that became a tensor
 
@@ -123,7 +123,7 @@ def _like(mapping: Mapping[Any, Any], items: Iterable[tuple[Any, Any]]) -> dict[
 
 def _exactly(value: Any) -> Any:
     """An enum's or another subclass's plain value: it would be pickled under its own name."""
-    kinds: tuple[type[Any], ...] = (bool, int, float, complex, str, bytes)
+    kinds: tuple[type[Any], ...] = (bool, int, float, complex, str)
     for kind in kinds:
         if isinstance(value, kind):
             return value if type(value) is kind else kind(value)
@@ -158,13 +158,18 @@ def tensor_bytes(value: Any) -> int:
 
 
 def expected_bytes(parts: Mapping[str, Any]) -> int:
-    """About how large a checkpoint will be. An optimizer without a state yet is taken for one like Adam."""
+    """About how large a checkpoint will be, with what an optimizer will hold after its first step."""
     total = 0
     for part in map(unwrap, parts.values()):
         total += tensor_bytes(to_plain(part.state_dict(), "", keep=_weightless))
         if isinstance(part, torch.optim.Optimizer) and not part.state:
-            total += 2 * sum(p.nbytes for group in part.param_groups for p in group["params"])
+            total += sum(_moments(group) * sum(p.nbytes for p in group["params"]) for group in part.param_groups)
     return total
+
+
+def _moments(group: Mapping[str, Any]) -> int:
+    """Tensors a parameter: two for Adam and its kin, one for momentum or a mean square."""
+    return 2 if "betas" in group else int(bool(group.get("momentum") or "alpha" in group))
 
 
 def load_file(path: Path) -> dict[str, Any]:

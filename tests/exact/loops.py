@@ -100,7 +100,9 @@ class Loop:
                         if guard.step + 1 == stop_at:
                             signal.raise_signal(signal.SIGINT)
                     parts["decay"].step()
-                    evaluated = float(parts["G"](torch.randn(4, 2)).mean().detach()) + random.random() + np.random.rand()
+                    evaluated = (
+                        float(parts["G"](torch.randn(4, 2)).mean().detach()) + random.random() + np.random.rand()
+                    )
                     if epoch == stop_in_tail:
                         signal.raise_signal(signal.SIGTERM)
                     guard.score(fid=abs(evaluated))
@@ -135,9 +137,7 @@ def same(one: Any, other: Any, where: str = "") -> list[str]:
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         if len(one) != len(other):
             return [f"{where}: {len(one)} and {len(other)} long"]
-        return [
-            line for i, pair in enumerate(zip(one, other, strict=True)) for line in same(*pair, f"{where}[{i}]")
-        ]
+        return [line for i, pair in enumerate(zip(one, other, strict=True)) for line in same(*pair, f"{where}[{i}]")]
     return [] if one == other else [f"{where}: {one!r} and {other!r}"]
 
 

@@ -60,7 +60,7 @@ class Keyed(Dataset):
         return torch.randn(3) + len(key)
 
 
-def tell_the_dataset(worker):
+def tell_the_dataset(_worker):
     get_worker_info().dataset.length = ITEMS  # the user's own data set, not a wrapper of it
 
 
@@ -91,7 +91,9 @@ LOADERS = {
     ),
     "several items at once": lambda: DataLoader(AtOnce(), 4, shuffle=True),
     "subset": lambda: DataLoader(Subset(Noisy(40), range(3, 26)), 4, shuffle=True),
-    "keys that are strings": lambda: DataLoader(Keyed(), 4, sampler=["a", "bb", "ccc", "d" * 9, "e", "ff", "g", "h", "i", "jj", "k"]),
+    "keys that are strings": lambda: DataLoader(
+        Keyed(), 4, sampler=["a", "bb", "ccc", "d" * 9, "e", "ff", "g", "h", "i", "jj", "k"]
+    ),
     "a list of batches": lambda: [torch.full((4, 3), float(i)) for i in range(5)],
     "two workers": plain_loader(num_workers=2),
     "two persistent workers, prefetching": plain_loader(num_workers=2, persistent_workers=True, prefetch_factor=4),

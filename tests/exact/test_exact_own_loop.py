@@ -48,7 +48,12 @@ def test_ctrl_c_sigterm_to_the_group_and_a_stop_in_the_tail(zygote, whole, tmp_p
     stops = [
         ({"say_at": 13}, "signal", signal.SIGINT, 130),
         ({"say_in_tail": 1, "guard": {"save_every_batches": 7}}, "signal_group", signal.SIGINT, 130),
-        ({"say_at": 31, "guard": {"save_every_epochs": 2, "save_every_batches": 0}}, "signal_group", signal.SIGTERM, 143),
+        (
+            {"say_at": 31, "guard": {"save_every_epochs": 2, "save_every_batches": 0}},
+            "signal_group",
+            signal.SIGTERM,
+            143,
+        ),
     ]
     for settings, how, number, code in stops:
         process = start(zygote, tmp_path, **CASES[case], **settings)

@@ -1,0 +1,118 @@
+"""The journal and the history: every step once, whatever came between."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from ganguard.errors import UsageError
+from ganguard.history import History
+from ganguard.reports.journal import Journal, read
+
+
+@pytest.fixture
+def warned():
+    return []
+
+
+@pytest.fixture
+def journal(tmp_path, warned):
+    return Journal(tmp_path / "logs" / "journal.jsonl", warned.append)
+
+
+def steps(journal):
+    return [row["step"] for row in read(journal.path)]
+
+
+def test_cut_back_moves_later_lines_aside(journal):
+    journal.write({"step": n, "epoch": 1} for n in range(1, 6))
+    aside = journal.cut_back(3, 0)
+    assert steps(journal) == [1, 2, 3]
+    assert [json.loads(line)["step"] for line in aside.read_text().splitlines()] == [4, 5]
+    assert journal.cut_back(3, 0) is None
+
+
+def test_a_tail_that_is_to_be_repeated_is_cut_back_too(journal):
+    """All batches of epoch 1 are done and its tail is not: what the tail logged goes, the batches' lines stay."""
+    rows = [{"step": 1, "epoch": 1}, {"step": 1, "epoch": 1, "tail": True}, {"epoch_end": 1, "epoch": 1, "step": 1}]
+    journal.write(rows)
+    journal.cut_back(1, 1)
+    assert len(read(journal.path)) == 3
+    journal.cut_back(1, 0)
+    assert read(journal.path) == rows[:1]
+
+
+def test_a_torn_last_line_is_cut_off(journal):
+    journal.write([{"step": 1, "epoch": 1}])
+    with journal.path.open("ab") as file:
+        file.write(b'{"step":2,"epo')
+    journal.cut_back(9, 9)
+    assert steps(journal) == [1]
+    journal.write([{"step": 2, "epoch": 1}])
+    assert steps(journal) == [1, 2]
+
+
+def test_lines_wait_while_the_disk_takes_none(journal, warned, monkeypatch):
+    """Told once; afterwards all are there, in order, none twice."""
+    own = Journal._append
+
+    def full(self, text):
+        with self.path.open("ab") as file:
+            file.write(text[:5])
+            file.flush()
+            file.truncate(file.tell() - 5)
+        raise OSError(28, "No space left on device")
+
+    journal.write([{"step": 1, "epoch": 1}])
+    monkeypatch.setattr(Journal, "_append", full)
+    journal.write([{"step": 2, "epoch": 1}])
+    journal.write([{"step": 3, "epoch": 1}])
+    monkeypatch.setattr(Journal, "_append", own)
+    journal.write([{"step": 4, "epoch": 1}])
+    assert steps(journal) == [1, 2, 3, 4]
+    assert len(warned) == 1
+    assert "disk is full" in warned[0]
+
+
+def test_a_running_sum_is_logged_as_it_was(journal):
+    """A tensor that goes on in place is not logged as it is when it is flushed."""
+    history = History(journal)
+    total = torch.zeros(())
+    for step in (1, 2, 3):
+        total += 1
+        history.log({"step": step, "epoch": 1}, {"total": total})
+    assert history.means() == {"total": 2.0}
+    assert [row["total"] for row in read(journal.path)] == [1.0, 2.0, 3.0]
+
+
+def test_what_is_not_finite_is_strict_json(journal):
+    history = History(journal)
+    history.log({"step": 1, "epoch": 1}, {"loss": float("nan")})
+    history.end_epoch({"epoch": 1, "step": 1})
+    for line in journal.path.read_text().splitlines():
+        json.loads(line, parse_constant=lambda name: pytest.fail(name))
+
+
+def test_only_single_numbers_are_logged(journal):
+    with pytest.raises(UsageError, match="one number"):
+        History(journal).log({"step": 1}, {"loss": torch.zeros(3)})
+
+
+def test_a_score_that_is_no_number_is_never_the_best():
+    history = History()
+    assert not history.score("fid", math.nan, {"epoch": 1})
+    assert history.score("fid", 5.0, {"epoch": 2})
+    assert not history.score("fid", 6.0, {"epoch": 3})
+    assert history.score("kid", 7.0, {"epoch": 4})
+    assert history.best["name"] == "kid"
+
+
+def test_state_and_load_are_inverse(journal):
+    one, other = History(journal), History()
+    one.log({"step": 1, "epoch": 1}, {"loss": 2.0})
+    one.score("fid", 3.0, {"epoch": 1, "step": 1})
+    other.load(one.state(), one.best)
+    for history in (one, other):
+        history.end_epoch({"epoch": 1, "step": 1})
+    assert one.epochs == other.epochs == [{"epoch": 1, "step": 1, "loss": 2.0, "fid": 3.0}]

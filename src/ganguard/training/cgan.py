@@ -129,7 +129,7 @@ class CganTraining:
         Raises:
             Stopped, NotSaved: see ``ganguard.errors``.
         """
-        loader = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             self._images,  # type: ignore[arg-type]  # a map-style data set, without importing torch for the name
             batch_size=self._config.batch_size,
             shuffle=True,

@@ -125,6 +125,7 @@ def test_a_folder_that_vanishes(zygote, tmp_path):
     (tmp_path / "wait_2").unlink()
     assert process.wait() == 0, process.output()
     assert "has vanished" in process.output()
+    assert (tmp_path / "ck" / "run.json").exists()
     process = start(zygote, tmp_path, tmp_path / "ck", 4)
     assert process.wait() == 0, process.output()
     assert "resumed from step 9" in process.output()

@@ -94,20 +94,18 @@ def test_break_ends_the_epoch(guarded):
 def test_break_is_counted_once_under_a_progress_bar_that_outlives_it(guarded):
     """tqdm keeps the loop alive after break and closes it in the middle of the next epoch."""
     guard, made = guarded()
+    bars = []
     with guard:
         for epoch in guard.epochs(2):
-            bar = iter_keeping(guard.batches(data()))
-            for number, batch in enumerate(bar.items):
+            bars.append(guard.batches(data()))
+            for number, batch in enumerate(bars[-1]):
                 train(made, batch)
                 if epoch == 1 and number == 1:
                     break
+                if epoch == 2 and number == 2:
+                    bars[0].close()
     assert guard.step == 7
     assert newest(guard.folder).images == 28
-
-
-class iter_keeping:
-    def __init__(self, items):
-        self.items = items
 
 
 @pytest.mark.parametrize("where", ["body", "tail"])

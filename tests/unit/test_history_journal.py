@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 
 import pytest
 import torch
@@ -73,6 +74,21 @@ def test_lines_wait_while_the_disk_takes_none(journal, warned, monkeypatch):
     assert steps(journal) == [1, 2, 3, 4]
     assert len(warned) == 1
     assert "disk is full" in warned[0]
+
+
+def test_half_a_line_on_a_disk_that_fills_up_is_taken_back(journal, warned):
+    """The limit of the file's size cuts the write in the middle, as a full disk does."""
+    journal.write([{"step": 1, "epoch": 1}])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 7, limits[1]))
+    try:
+        journal.write([{"step": 2, "epoch": 1}])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(warned) == 1
+    assert journal.path.read_text() == '{"step":1,"epoch":1}\n'
+    journal.write([{"step": 3, "epoch": 1}])
+    assert steps(journal) == [1, 2, 3]
 
 
 def test_a_running_sum_is_logged_as_it_was(journal):

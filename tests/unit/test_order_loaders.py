@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, RandomSampler, Subset, TensorDataset
+from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Dataset, RandomSampler, Subset, TensorDataset
 
 from ganguard import inspection, streams
 from ganguard.order import ExactLoader
@@ -75,6 +75,12 @@ def test_an_index_that_is_drawn_twice_comes_out_differently():
     loader = DataLoader(Drawn(1), 2, sampler=[0, 0])
     (_, values, *_), _ = read(loader)[0]
     assert values[0] != values[1]
+
+
+def test_the_order_of_a_batch_sampler_that_was_given_is_kept():
+    """The loader's own sampler is then a sequential one that means nothing."""
+    loader = DataLoader(Drawn(6), batch_sampler=BatchSampler([5, 3, 1, 4, 2, 0], 4, drop_last=False))
+    assert [batch[0].tolist() for batch, _ in read(loader)] == [[5, 3, 1, 4], [2, 0]]
 
 
 def test_the_samplers_own_generator_is_left_alone():

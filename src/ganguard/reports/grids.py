@@ -51,21 +51,17 @@ def tile_scale(height: int, width: int) -> int:
 
 def _tiled(images: Tensor, columns: int) -> Image.Image:
     """A white picture with the images in rows of ``columns``."""
-    from PIL import Image
+    import torch
+    from torchvision.transforms.functional import to_pil_image
+    from torchvision.utils import make_grid
 
-    bytes_ = ((images.detach().float() + 1) * 127.5).round().clamp(0, 255).byte()
-    pixels = bytes_.permute(0, 2, 3, 1).cpu().numpy()
-    count, height, width, channels = pixels.shape
-    scale = tile_scale(height, width)
-    step_x, step_y = width * scale + GAP, height * scale + GAP
-    rows = -(-count // columns)
-    mode = "L" if channels == 1 else "RGB"
-    picture = Image.new(mode, (columns * step_x + GAP, rows * step_y + GAP), "white")
-    for index, tile in enumerate(pixels):
-        enlarged = tile.repeat(scale, 0).repeat(scale, 1)
-        corner = (index % columns * step_x + GAP, index // columns * step_y + GAP)
-        picture.paste(Image.fromarray(enlarged.squeeze(2) if mode == "L" else enlarged), corner)
-    return picture
+    pixels = ((images.detach().cpu().float() + 1) * 127.5).round().clamp(0, 255).byte()
+    scale = tile_scale(*pixels.shape[2:])
+    enlarged = pixels.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    if len(enlarged) == 1:  # make_grid leaves a single image without its frame
+        return to_pil_image(torch.nn.functional.pad(enlarged[0], (GAP,) * 4, value=255))
+    picture = to_pil_image(make_grid(enlarged, nrow=columns, padding=GAP, pad_value=255))
+    return picture.convert("L") if images.shape[1] == 1 else picture
 
 
 def _with_captions(grid: Image.Image, columns: int, class_names: Sequence[str]) -> Image.Image:

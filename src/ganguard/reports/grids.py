@@ -59,8 +59,9 @@ def _tiled(images: Tensor, columns: int) -> Image.Image:
     scale = tile_scale(*pixels.shape[2:])
     enlarged = pixels.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     if len(enlarged) == 1:  # make_grid leaves a single image without its frame
-        return to_pil_image(torch.nn.functional.pad(enlarged[0], (GAP,) * 4, value=255))
-    picture = to_pil_image(make_grid(enlarged, nrow=columns, padding=GAP, pad_value=255))
+        framed: Image.Image = to_pil_image(torch.nn.functional.pad(enlarged[0], (GAP,) * 4, value=255))
+        return framed
+    picture: Image.Image = to_pil_image(make_grid(enlarged, nrow=columns, padding=GAP, pad_value=255))
     return picture.convert("L") if images.shape[1] == 1 else picture
 
 

@@ -7,6 +7,7 @@ and after a resume, and differ where a sampler draws one index twice.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -165,7 +166,8 @@ class ExactLoader:
         self._generator.manual_seed(streams.derive(self._seed, epoch, "loader"))
         if not self._loader.persistent_workers:
             self._iterator = None  # an epoch that was left early still has its workers
-        with streams.kept(), self._workers.being_born():
+        birth = contextlib.nullcontext() if self.in_this_process else self._workers.being_born()
+        with streams.kept(), birth:
             self._iterator = iter(self._loader)
 
     def next(self) -> tuple[Any, int] | None:

@@ -28,7 +28,7 @@ def main(folder, epochs, here):
     net = torch.nn.Linear(2, 20_000)
     opt = torch.optim.SGD(net.parameters(), 0.01)
     loader = DataLoader(TensorDataset(torch.ones(12, 2)), 4, shuffle=True)
-    with Guard(folder, {"net": net, "opt": opt}, patience_s=1, keep=2) as guard:
+    with Guard(folder, {"net": net, "opt": opt}, patience_s=1, keep=2, save_every_epochs=1) as guard:
         for epoch in guard.epochs(epochs):
             for (x,) in guard.batches(loader):
                 opt.zero_grad(); net(x).square().mean().backward(); opt.step()

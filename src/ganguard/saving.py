@@ -102,7 +102,7 @@ class Saver:
         self.failing = None
         self.newest = entry
         self.saved_at = time.monotonic()
-        self.say(f"{again}saved {entry.path} ({size(entry.size)} in {seconds:.1f} s)")
+        self.say(f"{again}saved {entry.path} ({size(entry.size)} in {seconds:.2f} s)")
 
     def _tidy(self, entry: Entry) -> None:
         """What follows a save that stands: none of it can make the save fail."""

@@ -35,9 +35,10 @@ class Snapshot:
 
     def take(self, kind: Kind, *, parent: str, finite: bool) -> tuple[Summary, dict[str, Any]]:
         """Summary and body. The body's tensors are the live ones, so write before training goes on."""
-        return self._summary(kind, parent=parent, finite=finite), self._body()
+        summary = self._summary(kind, parent=parent, finite=finite)
+        return summary, self._body(summary)
 
-    def _body(self) -> dict[str, Any]:
+    def _body(self, summary: Summary) -> dict[str, Any]:
         about = {
             "progress": {**vars(self.position), "fingerprint": self.feeds.fingerprint, "seed": self.seed},
             "history": self.history.state(),
@@ -47,11 +48,13 @@ class Snapshot:
             "random": streams.capture(),
             "ganguard": {
                 "format": 1,
-                "run": self.run.run,
-                "branch": self.run.branch,
+                "run": summary.run,
+                "branch": summary.branch,
+                "parent": summary.parent,
                 "threads": torch.get_num_threads(),
-                "versions": restoring.versions(),
-                "host": socket.gethostname(),
+                "versions": summary.versions,
+                "host": summary.host,
+                "saved_at": summary.saved_at,
             },
         }
         return {**state.capture(self.parts), **{key: state.to_plain(value, key) for key, value in about.items()}}

@@ -78,7 +78,8 @@ def flat(value, path=""):
 def differences(one, other):
     """Names of everything that differs between two checkpoints, but for run ids and settings that may differ."""
     first, second = (dict(flat(torch.load(path, weights_only=True))) for path in (one, other))
-    free = {".ganguard.run", ".ganguard.branch", *(f".config.{name}" for name in CONFIG_FREE)}
+    free = {f".ganguard.{name}" for name in ("run", "branch", "parent", "saved_at")}
+    free |= {f".config.{name}" for name in CONFIG_FREE}
 
     def same(key):
         if key not in first or key not in second:

@@ -1,6 +1,6 @@
 """The contract of the loop, point by point, with loops that are not ours. Signals are real ones."""
 
-# ruff: noqa: ARG001, ARG005, PT012 - callbacks of one signature; a with block that has to be left by an exception
+# ruff: noqa: PT012 - a with block that has to be left by an exception
 import contextlib
 import hashlib
 import signal

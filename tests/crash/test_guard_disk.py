@@ -70,8 +70,9 @@ def start(zygote, cwd, folder, epochs, *, waits=(), **options):
 def fill(disk):
     """A file that takes all the room there is."""
     ballast = disk / "ballast"
+    assert disk.is_mount()  # else it would be the machine's own disk that is filled
     with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
+        for _ in range(4096):
             file.write(b"\0" * 4096)
     return ballast
 

@@ -78,7 +78,10 @@ class Course:
             UsageError: there was one in this epoch.
         """
         if self.data is not Data.UNASKED:
-            raise UsageError("guard.batches may run once an epoch. Use a plain loop for the second loader.")
+            raise UsageError(
+                "guard.batches may run once an epoch: put it into a loop over guard.epochs(n), "
+                "and use a plain loop for a second loader."
+            )
         return self.begin_loop()
 
     def begin_loop(self) -> int:

@@ -127,13 +127,17 @@ class Guard:
 
     @property
     def run(self) -> str:
-        """The run's id, for folders that another run must not write over. Known after entering."""
-        return self._keeper.snapshot.run.run if self._keeper else ""
+        """A name of the run and its branch, for folders that no other may write over. Known after entering."""
+        if self._keeper is None:
+            return ""
+        run = self._keeper.snapshot.run
+        return f"{run.run}_branch_{run.branch}" if run.branch else run.run
 
     @property
-    def seconds_since_save(self) -> float:
-        """How much is at risk: seconds since the newest save, or since entering."""
-        return time.monotonic() - self._keeper.saver.saved_at if self._keeper else 0.0
+    def seconds_since_save(self) -> float | None:
+        """How much is at risk: seconds since the newest save; None where nothing is on disk yet."""
+        at = self._keeper.saver.saved_at if self._keeper else None
+        return None if at is None else time.monotonic() - at
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -232,6 +236,8 @@ class Guard:
             lost = restoring.restore(began, self._parts, keeper.snapshot.constructed, threads=self._threads)
             self._history.load(began.history, began.best)
             keeper.saver.newest, keeper.saved = began.entry_at(path), position.here
+            if keeper.saver.newest:
+                keeper.saver.saved_at = time.monotonic() - max(0.0, time.time() - keeper.saver.newest.modified)
         if cut := self._history.cut_back(step=position.step, epoch=position.epoch):
             self._say(f"Journal lines after step {position.step} were moved to {cut.name}.")
         if path is not None:

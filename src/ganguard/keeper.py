@@ -17,7 +17,7 @@ from ganguard.store.summary import Kind
 
 _DEFAULT_EPOCHS = 1
 _DEFAULT_BATCHES = 500
-_LAST_CHANCE_PAUSE_S = 2.0
+_LAST_CHANCE_PAUSE_S = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +138,9 @@ class Keeper:
             return
         if self.unsaved:
             self._save_at_last(Kind.EMERGENCY)
+        newest = self.saver.newest
+        if newest and newest.summary and not newest.summary.finite:
+            self._say(f"{newest.path.name} holds parameters that are not finite: it is not resumed unasked.")
         self._say(f"{self.on_disk()} {console.how_to_go_on()}")
         if self.unsaved:
             raise NotSaved

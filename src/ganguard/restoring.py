@@ -136,12 +136,14 @@ def require_same(
     changed = {k for k in set(stored) & set(config) if json.dumps(stored[k]) != json.dumps(config[k])}
     free = frozenset(may_change)
     for key in sorted(changed & free):
-        say(f"{key} is {config[key]} now, it was {stored[key]}.")
+        if stored[key] is not None and config[key] is not None:  # None leaves it to the default
+            say(f"{key} is {config[key]} now, it was {stored[key]}.")
     if refused := sorted(changed - free):
         lines = "\n".join(f"  {key}: {config[key]} here, {stored[key]} in the checkpoint" for key in refused)
         raise DoesNotFit(
             f"{source} was saved under other settings:\n{lines}\n"
-            "Leave them out to go on with the run's own, or start afresh with --no-checkpoint (the run is set aside)."
+            "Go back to the run's own, or start afresh (the old run is set aside, not lost): --no-checkpoint, "
+            "in a loop of your own resume=Request(afresh=True)."
         )
     if unfit := state.differences(parts, began.loaded):
         raise DoesNotFit(state.mismatch(unfit, source))
@@ -192,7 +194,7 @@ def tell(
     score = f", best {best['name']} {best['value']:.4g} (epoch {best['epoch']})" if best else ""
     say(f"Resumed from {path}: {where}, {p.images} images seen{score}; resumed from step {p.step}.")
     for line in lost:
-        say(f"Not restored exactly: {line}.")
+        say(f"Not as before: {line}.")
 
 
 def _restore_threads(then: int | None, asked: int | None) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Saver:
     newest: Entry | None = None
     failing: SaveFailed | None = None
     seconds: float = 0.0  # that saving took
-    saved_at: float = field(default_factory=time.monotonic)
+    saved_at: float | None = None  # monotonic; None: nothing of this run is on disk
     _retry_at: float = 0.0
 
     def save(self, make: Callable[[], tuple[Summary, dict[str, Any]]], *, after_failure: str = "") -> Entry | None:
@@ -119,7 +119,7 @@ class Saver:
     def _failed(self, error: SaveFailed, after: str) -> None:
         on_disk = (
             f"The newest on disk is {self.newest.path.name}, saved {duration(time.monotonic() - self.saved_at)} ago."
-            if self.newest
+            if self.newest and self.saved_at is not None
             else "Nothing is on disk yet."
         )
         after = after or f"Training goes on, and it tries again in {_RETRY_S:.0f} s."

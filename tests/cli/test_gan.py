@@ -162,7 +162,7 @@ def test_no_checkpoint_sets_the_old_run_aside_and_branch_goes_back(tmp_path):
     assert list(checkpoints.glob("set_aside/*_old_run/checkpoint_epoch_004.pth"))
     assert aside.exists()
     assert "resumed" not in done.stdout
-    assert len(list(tmp_path.glob("samples/*"))) == 2  # the old run's pictures are still there
+    assert len(list(tmp_path.glob("samples/*"))) == 3  # the pictures of the old run and of its left branch are there
 
 
 def test_an_older_scripts_file_is_resumed_only_when_named(trained, tmp_path):

@@ -55,7 +55,7 @@ def test_ctrl_c_within_an_epoch_and_sigterm_to_the_group(uninterrupted, tmp_path
 def test_at_an_epochs_end(uninterrupted, tmp_path):
     """A stop that comes in the epoch's tail is honoured at its end, and needs no emergency save."""
     for epoch in (1, 2):
-        code, text = run_and_signal(GAN, *TINY, cwd=tmp_path, at=f"epoch {epoch}: samples")
+        code, text = run_and_signal(GAN, *TINY, cwd=tmp_path, at=f"epoch {epoch}: loss")
         assert code == 130, text
         assert f"checkpoint_epoch_00{epoch}.pth" in text
     assert run(GAN, *TINY, cwd=tmp_path).returncode == 0

@@ -64,7 +64,7 @@ def test_totals_count_bytes_once(folder):
 
 
 def test_listing_an_empty_and_a_missing_folder(tmp_path):
-    assert "no checkpoints" in manage(tmp_path, "--list")
+    assert "no folder" in manage(tmp_path, "--list")
     assert json.loads(manage(tmp_path, "--list", "--json"))["checkpoints"] == []
 
 

@@ -21,6 +21,8 @@ TINY = [
     "8",
     "--width",
     "4",
+    "--checkpoint-interval",
+    "1",
     "--epochs",
     "3",
     "--threads",

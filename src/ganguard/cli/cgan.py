@@ -21,7 +21,7 @@ Exit codes: 0 finished, 2 wrong usage, 3 no usable checkpoint, 4 folder in use, 
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = options.Parser(
         prog=prog,
         description="Train a conditional GAN that never loses its work.",
         epilog=_EPILOG,
@@ -37,7 +37,10 @@ def parser(prog: str) -> argparse.ArgumentParser:
     )
     going_on.add_argument("--checkpoint-path", type=Path, metavar="FILE", help="go on from this checkpoint")
     going_on.add_argument(
-        "--branch", action="store_true", help="with --checkpoint-path: really go back; what is newer is set aside"
+        "--branch",
+        action="store_true",
+        help="with --checkpoint-path: go back to that file, even where training has gone on from it since; "
+        "what is newer is set aside",
     )
     going_on.add_argument("--list-checkpoints", action="store_true", help="list the checkpoints and end")
     settings = parser.add_argument_group("settings")
@@ -55,6 +58,10 @@ def _work(argv: Sequence[str] | None, prog: str) -> int:
     arguments = vars(parser(prog).parse_args(argv))
     going_on = {name: arguments.pop(name) for name in ("resume", "no_checkpoint", "checkpoint_path", "branch")}
     config_file, listing = arguments.pop("config"), arguments.pop("list_checkpoints")
+    folder = Path(arguments.get("checkpoint_dir") or Path(arguments.get("run_dir", ".")) / "checkpoints")
+    named: Path | None = going_on["checkpoint_path"]
+    if named and len(named.parts) == 1 and not named.exists() and (folder / named).exists():
+        going_on["checkpoint_path"] = folder / named  # a name from the list
     request = Request(
         required=going_on["resume"],
         afresh=going_on["no_checkpoint"],
@@ -83,7 +90,8 @@ def _recorded(folder: Path, request: Request) -> dict[str, Any]:
 
 def _train(config: CganConfig, request: Request) -> int:
     try:
-        from ganguard.training.cgan import CganTraining
+        with running.quick_exit():
+            from ganguard.training.cgan import CganTraining
     except ModuleNotFoundError as error:
         raise UsageError(f"{error.name} is missing. Install it with: pip install 'ganguard[trainers]'") from error
     CganTraining(config, request, console.say).run()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ganguard.cli import running
+from ganguard.cli import options, running
 from ganguard.errors import (
     EXIT_NO_CHECKPOINT,
     DamagedCheckpoint,
@@ -24,12 +24,12 @@ from ganguard.store.retention import Policy
 
 _EPILOG = """\
 Safe beside a running training. FILE is a path, or a name in the checkpoint folder.
-Exit codes: 0 done, 2 wrong usage or refused, 3 a checkpoint is damaged or missing, 4 the folder is in use,
+Exit codes: 0 done, 2 wrong usage or refused, 3 a checkpoint is damaged, 4 the folder is in use,
 6 a backup could not be written."""
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = options.Parser(
         prog=prog,
         description="Look after the checkpoints of a training.",
         epilog=_EPILOG,

@@ -9,14 +9,24 @@ import types
 import typing
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from ganguard.errors import UsageError
+from ganguard.errors import EXIT_USAGE, UsageError
 from ganguard.store.durable import why
 
 
 def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a mistake with one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0] if "unrecognized" in message else ""
+        close = difflib.get_close_matches(unknown, self._option_string_actions, n=1) if unknown else []
+        hint = f" Did you mean {close[0]}?" if close else ""
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}.{hint} All options: {self.prog} --help\n")
 
 
 def add_options(parser: argparse.ArgumentParser, config: type[Any]) -> None:
@@ -53,6 +63,8 @@ def read_toml(path: Path, config: type[Any]) -> dict[str, Any]:
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"--config {path}: there is no such file.") from error
     except OSError as error:
         raise UsageError(f"--config {path}: {why(error)}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ganguard.errors import EXIT_SIGNAL_BASE, EXIT_USAGE, GanguardError
 from ganguard.reports import console
 from ganguard.store.durable import why
 
-_SIGINT = 2
+_NOTHING_BEGAN = "Stopped before training began; nothing was changed."
 
 
 def run(work: Callable[[], int | None]) -> int:
@@ -21,15 +23,39 @@ def run(work: Callable[[], int | None]) -> int:
         console.say(f"{error}", stream=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        console.say("Stopped before training began; nothing was changed.", stream=sys.stderr)
-        return EXIT_SIGNAL_BASE + _SIGINT
+        console.say(_NOTHING_BEGAN, stream=sys.stderr)
+        return EXIT_SIGNAL_BASE + signal.SIGINT
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         console.say(f"{name}{why(error)}. Nothing was lost; mend that and type the same command.", stream=sys.stderr)
         return EXIT_USAGE
     finally:
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done: a late Ctrl+C would only garble the end
         for stream in (sys.stdout, sys.stderr):
             flush(stream)
+
+
+@contextlib.contextmanager
+def quick_exit() -> Iterator[None]:
+    """Within, while libraries are loaded and nothing has begun, Ctrl+C ends the process on the spot.
+
+    An exception in the middle of loading torch may abort the process or leave half-made modules.
+    """
+
+    def leave(_number: int, _frame: object) -> None:
+        console.say(_NOTHING_BEGAN, stream=sys.stderr)
+        os._exit(EXIT_SIGNAL_BASE + signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def flush(stream: object) -> None:
@@ -47,8 +73,6 @@ def single_process() -> None:
     Raises:
         UsageError
     """
-    import os
-
     from ganguard.errors import UsageError
 
     count = os.environ.get("WORLD_SIZE", "1")

@@ -164,7 +164,10 @@ def _bytes_once(entries: Iterable[Entry]) -> int:
 def lines(listing: CheckpointList) -> Iterator[str]:
     """The list as text."""
     if not listing.rows:
-        yield f"There are no checkpoints in {listing.folder}."
+        inner = listing.folder / "checkpoints"
+        hint = f" There are some in {inner}: --checkpoint-dir {inner}" if inner.is_dir() else ""
+        there = f"no checkpoints in {listing.folder}." if listing.folder.is_dir() else f"no folder {listing.folder}."
+        yield f"There {'are' if listing.folder.is_dir() else 'is'} {there}{hint}"
         return
     table = [_cells(row) for row in listing.rows]
     widths = {c: max(len(c), *(len(cells[c]) for cells in table)) for c in _COLUMNS}

@@ -37,6 +37,7 @@ class TrainingLine:
     ) -> None:
         if self._bar is not None:
             with contextlib.suppress(*_DISPLAY_FAILURES):
+                self._bar.update(self._bar.task_ids[0], visible=False, refresh=True)  # it would show what was
                 self._bar.stop()
             self._bar = None
 
@@ -54,7 +55,7 @@ class TrainingLine:
         every = _LINE_EVERY_S if self._bar is None else _BAR_EVERY_S
         return time.monotonic() - self._shown >= every
 
-    def show(self, *, epoch: int, done: int, losses: Mapping[str, Any], saved_s_ago: float) -> None:
+    def show(self, *, epoch: int, done: int, losses: Mapping[str, Any], saved_s_ago: float | None) -> None:
         """Draw: ``done`` images of epoch ``epoch`` (from 1), the latest losses, when it was last saved."""
         self._shown = time.monotonic()
         rate = self.images_per_second
@@ -65,7 +66,7 @@ class TrainingLine:
                 *(f"{name} {float(value):.3f}" for name, value in losses.items()),
                 f"{rate:.0f} images/s",
                 f"{console.duration(left / rate) if rate else '?'} left",
-                f"saved {console.duration(saved_s_ago)} ago",
+                "not saved yet" if saved_s_ago is None else f"saved {console.duration(saved_s_ago)} ago",
             ]
         )
         if self._bar is None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ganguard.errors import NoCheckpoint
-from ganguard.store import aliases, durable, named, runfile, search, set_aside
+from ganguard.store import aliases, durable, named, names, runfile, search, set_aside
 from ganguard.store.catalog import Catalog, Entry, newest_first
 from ganguard.store.envelope import State
 from ganguard.store.plans import Plan, Request, going_on, some
@@ -45,7 +45,10 @@ def plan(folder: Path, request: Request, *, verified: bool = True) -> Plan:
         return again
     if met.found is None:
         _refuse_to_start_from_zero(there, run, met, required=request.required)
-        return Plan(folder=folder, run=run, start=None)
+        # A new id, so that nothing of the run that lost its checkpoints is written over.
+        gone = f"{folder} belongs to run {run.run}, of which it holds no checkpoint; a new run begins."
+        notes = (gone, *_elsewhere(folder))
+        return Plan(folder=folder, run=runfile.new_run(), start=None, switches=True, notes=notes)
     return going_on(there, run, met)
 
 
@@ -101,8 +104,20 @@ def _refuse_to_start_from_zero(there: Catalog, run: Run | None, met: Search, *, 
     if usable:
         best = newest_first(e for e in usable if e.summary) or usable[-1:]
         lines.append(f"To go on from one all the same:  --checkpoint-path {best[0].path}")
+    lines += _elsewhere(there.folder)
     lines.append("To start afresh, setting them aside:  --no-checkpoint")
     raise NoCheckpoint("\n".join(lines))
+
+
+def _elsewhere(folder: Path) -> list[str]:
+    """The newest checkpoint among the backups, and among what was set aside, with the option that goes on from it."""
+    aside = folder / names.SET_ASIDE
+    places = [folder.absolute().parent / names.BACKUPS, *(sorted(aside.iterdir()) if aside.is_dir() else [])]
+    lines = []
+    for place in places:
+        heads = [e for e in Catalog.of(place).heads if e.summary and e.summary.finite] if place.is_dir() else []
+        lines += [f"A whole one lies elsewhere:  --checkpoint-path {e.path}" for e in newest_first(heads)[:1]]
+    return lines[-3:]
 
 
 def _reasons(there: Catalog, run: Run | None, met: Search, usable: list[Entry]) -> Iterator[str]:

@@ -18,6 +18,7 @@ from ganguard.networks.cgan import ConditionalGenerator, ProjectionCritic
 from ganguard.networks.ema import GeneratorAverage
 from ganguard.networks.presets import CGAN_DEFAULTS, default_width
 from ganguard.protection import cards
+from ganguard.reports import console
 from ganguard.reports.grids import save_grid
 from ganguard.reports.training_line import TrainingLine
 from ganguard.store.durable import why
@@ -27,6 +28,7 @@ from ganguard.training.cgan_config import NOT_OF_THE_RUN, STRUCTURAL, CganConfig
 from ganguard.training.cgan_step import CganStep, make_optimizers, one_hot
 
 _ROWS = 8  # of a sample grid
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 class FixedLatents:
@@ -103,6 +105,7 @@ class CganTraining:
         config = self._config
         recorded = {k: v for k, v in asdict(config).items() if k not in NOT_OF_THE_RUN}
         recorded |= {
+            "data": str(Path(config.data).resolve()) if Path(config.data).exists() else config.data,
             "channels": config.data_channels,
             "width": self._width,
             "classes": list(self._images.class_names),
@@ -140,21 +143,23 @@ class CganTraining:
         )
         with TrainingLine(len(self._images), self._config.epochs) as line, self._guard(line) as guard:
             for epoch in guard.epochs(self._config.epochs):
-                self._train_epoch(guard, loader, line)
-                self._sample(guard, epoch, line)
+                losses = self._train_epoch(guard, loader, line)
+                self._sample(guard, epoch, losses, line)
+        console.say(f"Finished: {self._config.epochs} epochs; the newest checkpoint is in {guard.folder}.")
 
-    def _train_epoch(self, guard: Guard, loader: DataLoader[Any], line: TrainingLine) -> None:
+    def _train_epoch(self, guard: Guard, loader: DataLoader[Any], line: TrainingLine) -> dict[str, Tensor]:
+        """Returns the epoch's last losses."""
         latest: dict[str, Tensor] = {}
-        began = guard.images
         for images, labels in guard.batches(loader):
             losses = self._step(images, labels, step=guard.step, images_seen=guard.images)
             guard.log(**losses)
             latest |= losses
             if line.advance(len(labels)):
-                done = guard.images - began + len(labels)
+                done = min((guard.batch + 1) * self._config.batch_size, len(self._images))
                 line.show(epoch=guard.epoch, done=done, losses=latest, saved_s_ago=guard.seconds_since_save)
+        return latest
 
-    def _sample(self, guard: Guard, epoch: int, line: TrainingLine) -> None:
+    def _sample(self, guard: Guard, epoch: int, losses: Mapping[str, Tensor], line: TrainingLine) -> None:
         every = self._config.sample_every
         if not every or (epoch % every and epoch != self._config.epochs):
             return
@@ -165,7 +170,8 @@ class CganTraining:
         except OSError as error:
             line.say(f"The samples of epoch {epoch} were not written: {why(error)}. Training goes on.")
             return
-        line.say(f"epoch {epoch}: samples in {path}, {line.images_per_second:.0f} images/s")
+        shown = "".join(f"{name} {float(value):.3f}, " for name, value in losses.items())
+        line.say(f"epoch {epoch}: {shown}{line.images_per_second:.0f} images/s, samples in {path}")
 
     @torch.no_grad()
     def samples(self) -> Tensor:
@@ -181,15 +187,23 @@ def _choose_device(name: str, say: Callable[[str], None]) -> torch.device:
             f"The driver sees {', '.join(unused)}, but this PyTorch cannot use it: training would run on the CPU. "
             "Install the build for your card: https://pytorch.org/get-started/locally/"
         )
-    if name == "auto":
-        return torch.device(_best_device())
+    device = torch.device(_best_device()) if name == "auto" else _named_device(name)
+    say(f"Training on {device}.")
+    return device
+
+
+def _named_device(name: str) -> torch.device:
+    kind = name.split(":")[0]
+    if kind not in _DEVICES:
+        raise UsageError(
+            f"--device {name} is none that can be trained on. Use one of {', '.join(_DEVICES)}, or leave it out."
+        )
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
         raise UsageError(
-            f"--device {name} cannot be used here: {reason}. Use --device cpu, or leave it out."
+            f"--device {name}: this PyTorch sees no such device. Use --device cpu, or leave it out."
         ) from error
     return device
 

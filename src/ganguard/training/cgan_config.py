@@ -26,7 +26,7 @@ class CganConfig:
 
     data: str = _option(
         "fashion-mnist-mini",
-        "what to train on: fashion-mnist-mini, emoji, or a folder with a folder of images for each class",
+        "what to train on: fashion-mnist-mini, emoji, or a folder (or .zip) with a folder of images for each class",
     )
     image_size: int = _option(32, "width and height of the images in pixels", choices=IMAGE_SIZES)
     channels: int | None = _option(
@@ -39,7 +39,7 @@ class CganConfig:
     epochs: int = _option(100, "how often to go through the images, resumed epochs included")
     limit_images: int | None = _option(None, "train on at most so many images, evenly from all classes")
     workers: int = _option(0, "processes that prepare data; 0 is fastest where the images are cached")
-    seed: int = _option(0, "of everything that is drawn at random")
+    seed: int = _option(0, "start of all random numbers: the same seed, the same training")
     device: str = _option("auto", "cpu, cuda, cuda:1, mps …; auto takes a GPU where torch sees one")
     threads: int | None = _option(None, "CPU threads (default: those that the run began with)")
     deterministic: bool | None = _option(None, "make every operation reproducible (default: on a CPU)")
@@ -47,9 +47,13 @@ class CganConfig:
     checkpoint_dir: str | None = _option(None, "where the checkpoints go (default: RUN_DIR/checkpoints)", metavar="DIR")
     checkpoint_interval: int | None = _option(None, "save every so many epochs (default: 1)")
     autosave_batches: int | None = _option(None, "save within an epoch, every so many batches (default: 500; 0: not)")
-    save_budget: float = _option(0.05, "share of the run that saves not asked for by an interval may take")
+    save_budget: float = _option(
+        0.05, "saves that no interval asks for take at most this share of the time: 0.05 is 5 %%"
+    )
     sample_every: int = _option(1, "write a grid of samples every so many epochs; 0: never")
-    learning_rate: float = _option(CGAN_DEFAULTS.learning_rate, "of the generator; the critic's is twice that")
+    learning_rate: float = _option(
+        CGAN_DEFAULTS.learning_rate, "learning rate of the generator; the critic's is twice that"
+    )
     cache_limit: float = _option(20.0, "gigabytes; a larger data set is decoded while training")
 
     def __post_init__(self) -> None:
@@ -64,8 +68,10 @@ class CganConfig:
                 raise UsageError(
                     f"--{item.name.replace('_', '-')} is one of {', '.join(map(str, choices))}, not {value}."
                 )
-        if not self.learning_rate > 0:
-            raise UsageError(f"--learning-rate must be above 0, not {self.learning_rate}.")
+        if not 0 < self.learning_rate <= 1:
+            raise UsageError(f"--learning-rate must be above 0 and at most 1, not {self.learning_rate}.")
+        if self.save_budget > 1:
+            raise UsageError(f"--save-budget is a share, at most 1, not {self.save_budget}.")
 
     @property
     def data_channels(self) -> int:

@@ -249,8 +249,10 @@ def test_law_9_afresh_sets_the_old_run_aside_and_destroys_nothing(folder):
     assert path is None
     assert not list(folder.glob("*.pth"))
     assert set(tree(folder).values()) == contents
-    assert start(folder)[0].start is None  # the same run goes on from zero
-    assert start(folder)[0].run.run == plan.run.run
+    again, _, _ = start(folder)
+    assert again.start is None  # nothing was saved by it, so a run of its own begins from zero, which is said
+    assert again.run.run != plan.run.run
+    assert "a new run begins" in again.notes[0]
 
 
 def test_law_9_branch_sets_what_is_newer_aside_and_typed_again_works(folder):

@@ -79,14 +79,17 @@ def measure(folder: Path, megabytes: int, rounds: int) -> dict[str, list[float]]
         times.setdefault(name, []).append(seconds(work))
 
     for turn in range(rounds):
-        note("raw write and fsync", lambda: raw_write(payload, folder / "raw"))
-        note("torch.save and fsync", lambda: torch_save(payload, folder / "plain.pth"))
+        # Each writes a file that is new, and the last round's go only after: reused blocks are faster.
+        raw, plain = folder / f"raw_{turn}", folder / f"plain_{turn}.pth"
         path = folder / "checkpoints" / f"checkpoint_epoch_{turn + 1:03d}.pth"
+        note("raw write and fsync", lambda raw=raw: raw_write(payload, raw))
+        note("torch.save and fsync", lambda plain=plain: torch_save(payload, plain))
         note("ganguard save", lambda turn=turn: our_save(payload, folder / "checkpoints", turn + 1))
         note("alias of it", lambda path=path: aliases.point(path.with_name("latest_checkpoint.pth"), path))
-        note("torch.load", lambda: torch.load(folder / "plain.pth", map_location="cpu", weights_only=True))
+        note("torch.load", lambda plain=plain: torch.load(plain, map_location="cpu", weights_only=True))
         note("ganguard verified load", lambda path=path: our_load(path))
-        path.unlink()
+        for done in (raw, plain, path):
+            done.unlink()
     return times
 
 

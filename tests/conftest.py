@@ -1,9 +1,15 @@
 """Shared by all tests."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 # Two cores are shared by the test and the processes that it starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent / "cli"))
+
+# A suite started in the background or under nohup inherits ignored signals, which trainings respect, as they should.
+for name, usual in (("SIGINT", signal.default_int_handler), ("SIGTERM", signal.SIG_DFL), ("SIGHUP", signal.SIG_DFL)):
+    if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
+        signal.signal(getattr(signal, name), usual)

@@ -31,6 +31,7 @@ from ganguard.store import durable, lock
 from ganguard.store.durable import why
 from ganguard.store.resume import Request
 from ganguard.store.retention import Policy
+from ganguard.store.summary import score_kind
 
 
 class Guard:
@@ -143,6 +144,16 @@ class Guard:
     def history(self) -> list[dict[str, Any]]:
         """One row a finished epoch: epoch, step, means of what was logged, scores."""
         return [dict(row) for row in self._history.epochs]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Means of what was logged in the epoch under way. Waits for the device: ask in the tail, not at each batch."""
+        return self._history.means()
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best score so far: name, value, epoch, step, about; None before the first."""
+        return dict(self._history.best) if self._history.best else None
 
     # Entering and leaving.
 
@@ -354,14 +365,30 @@ class Guard:
         place = {"step": course.step_under_way, "epoch": p.epoch + 1, "batch": p.batch + (not tail)}
         self._history.log({**place, "tail": True} if tail else place, values)
 
-    def score(self, **values: float) -> None:
-        """Score the state as it is, in an epoch's tail: one name, lower is better; the best is kept."""
+    def score(self, *, about: Mapping[str, str | int] | None = None, **values: float) -> bool:
+        """Score the state as it is, in an epoch's tail: one name, lower is better; the best is kept.
+
+        Args:
+            about: what the score was made with (extractor, number of samples, …): only scores of one name and the
+                same ``about`` are compared. With another one the best begins anew, which is said.
+
+        Returns:
+            Whether it is the best so far. One that is not finite never is.
+        """
         if len(values) != 1:
             raise UsageError("score takes one name and its value: guard.score(fid=…).")
         ((name, value),) = values.items()
         place = {"epoch": self.epoch, "step": self._course.step_scored}
-        if self._history.score(name, float(value), place):
-            self._running.asked_for = True
+        before = self._history.best
+        if not self._history.score(name, float(value), place, about):
+            return False
+        self._running.asked_for = True
+        if before and score_kind(before) != score_kind({"name": name, "about": about}):
+            self._say(
+                f"{name} is of another kind than the best so far ({before['name']} {before['value']:.4g}), so the two "
+                "are not compared: the best begins anew."
+            )
+        return True
 
     def save(self) -> None:
         """Save at the next batch boundary, or at the epoch's end when called in its tail."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from ganguard.errors import UsageError
 from ganguard.reports.journal import Journal
+from ganguard.store.summary import score_kind
 
 _FLUSH_EVERY = 64  # steps between two moments at which the device is waited for
 
@@ -60,12 +62,18 @@ class History:
         self.flush()
         return {name: total / count for name, (total, count) in self._sums.items()}
 
-    def score(self, name: str, value: float, place: dict[str, int]) -> bool:
-        """Take a score of the state as it is (lower is better); returns whether it is the best of its name."""
+    def score(
+        self, name: str, value: float, place: dict[str, int], about: Mapping[str, str | int] | None = None
+    ) -> bool:
+        """Take a score of the state as it is (lower is better); returns whether it is the best of its kind so far.
+
+        Scores of another name, or made with something else (``about``), are not compared: the best begins anew.
+        """
         self._scores[name] = value
-        self.last_score = {"name": name, "value": value, **place}
-        best = self.best is None or self.best["name"] != name or value < self.best["value"]
-        if not best or not math.isfinite(value):
+        self.last_score = {"name": name, "value": value, **place, "about": dict(about or {})}
+        compared = self.best is not None and score_kind(self.best) == score_kind(self.last_score)
+        better = self.best is None or not compared or value < self.best["value"]
+        if not better or not math.isfinite(value):
             return False
         self.best = dict(self.last_score)
         return True
@@ -103,7 +111,7 @@ class History:
         self.epochs = [dict(row) for row in state["epochs"]]
         self._sums = {name: list(total) for name, total in state["sums"].items()}
         self._scores = dict(state.get("scores", {}))
-        self.best = dict(best) if best else None
+        self.best = {"about": {}, **best} if best else None
 
 
 def _as_json(numbers: dict[str, float]) -> dict[str, float | str]:

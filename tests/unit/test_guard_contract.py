@@ -250,6 +250,41 @@ def test_the_best_score_is_kept(guarded):
     assert [row["fid"] for row in guard.history][:3] == [9.0, 3.0, 5.0]
 
 
+def test_a_score_made_with_something_else_begins_the_best_anew(guarded, said):
+    """Never compared, said once, and the checkpoints and their summaries tell with what each was made."""
+    told = []
+
+    def tail(guard, epoch):
+        about = {"extractor": "lite" if epoch < 3 else "inception", "samples": 2048}
+        value = [3.0, 4.0, 9.0, 8.0, float("nan")][epoch - 1]
+        told.append((guard.score(fid=value, about=about), guard.best["value"], guard.best["about"]["extractor"]))
+
+    guard, made = guarded(keep=1, keep_every=0)
+    run(guard, made, epochs=5, tail=tail)
+    assert told == [
+        (True, 3.0, "lite"),
+        (False, 3.0, "lite"),
+        (True, 9.0, "inception"),
+        (True, 8.0, "inception"),
+        (False, 8.0, "inception"),
+    ]
+    assert len([line for line in said if "begins anew" in line]) == 1
+    heads = {e.summary.epoch: e.summary for e in Catalog.of(guard.folder).heads}
+    assert set(heads) == {4, 5}
+    assert heads[4].score["about"] == heads[5].best["about"] == {"extractor": "inception", "samples": 2048}
+    again, made = guarded(keep=1, keep_every=0)
+    run(again, made, epochs=6, tail=lambda guard, epoch: guard.score(fid=8.5, about=guard.best["about"]))
+    assert again.best["epoch"] == 4
+
+
+def test_means_in_the_tail_are_those_of_the_epochs_row(guarded):
+    seen = []
+    guard, made = guarded()
+    run(guard, made, tail=lambda guard, epoch: seen.append(guard.means))
+    assert seen == [{"loss": row["loss"]} for row in guard.history]
+    assert len(seen) == 2
+
+
 def test_a_score_in_a_loop_of_steps_is_of_the_saved_state(guarded):
     guard, made = guarded(keep=1)
     batches = list(data(batch=2))

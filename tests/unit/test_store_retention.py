@@ -19,9 +19,8 @@ def entry(epoch: int, kind: Kind = Kind.EPOCH, *, step: int | None = None, fid: 
     step = epoch * 100 if step is None else step
     name = fields.pop("name", f"{kind}_{fields.get('branch', 0)}_{step}_{epoch}.pth")
     score = {"name": "fid", "value": fid} if fid is not None else None
-    about = Summary(
-        kind=kind, name=name, run="r", epoch=epoch, step=step, score=score, digest=f"digest of {name}", **fields
-    )
+    fields = {"score": score, **fields}
+    about = Summary(kind=kind, name=name, run="r", epoch=epoch, step=step, digest=f"digest of {name}", **fields)
     path = Path("/somewhere") / name
     return Entry(path=path, size=1, modified=0, inode=(1, name), state=State.WHOLE, summary=about)
 
@@ -105,11 +104,17 @@ def test_a_score_that_is_not_finite_is_never_the_best():
     assert best(newest_first(heads)) == [heads[2]]
 
 
-def test_scores_of_different_extractors_are_not_compared():
-    tiny = entry(1, fid=1.0)
-    tiny.summary.score["name"] = "tiny-fid"
-    assert set(map(id, best([tiny, entry(2, fid=30.0)]))) >= {id(tiny)}
-    assert len(best([tiny, entry(2, fid=30.0)])) == 2
+def test_only_scores_of_the_kind_of_the_newest_best_are_compared():
+    """Of another name, or made with another extractor, a lower one is not better."""
+
+    def scored(epoch, value, name="fid", **about):
+        score = {"name": name, "value": value, "about": about}
+        return entry(epoch, score=score, best=score)
+
+    other, low, high = scored(1, 1.0, "kid"), scored(2, 2.0, extractor="lite"), scored(3, 9.0, extractor="inception")
+    assert best([high, low, other]) == [high]
+    assert best([high, scored(4, 8.0, extractor="inception"), low])[0].summary.epoch == 4
+    assert best([scored(3, 3.0, extractor="lite"), low, other]) == [low]
 
 
 def test_less_than_none_cannot_be_kept():

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ganguard.errors import UsageError
 from ganguard.store.catalog import Entry, newest_first
-from ganguard.store.summary import Kind, Summary
+from ganguard.store.summary import Kind, Summary, score_kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +51,23 @@ def _kept(ordered: list[Entry], policy: Policy) -> list[Entry]:
 
 
 def best(heads: Sequence[Entry]) -> list[Entry]:
-    """The checkpoint with the lowest score, for each kind of score: different extractors are never compared."""
-    by_name: dict[str, tuple[float, Entry]] = {}
-    for entry in heads:
-        score = _summary(entry).score or {}
-        value = score.get("value")
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            continue
-        name = str(score.get("name"))
-        if name not in by_name or value < by_name[name][0]:
-            by_name[name] = value, entry
-    return [entry for _, entry in by_name.values()]
+    """The checkpoint with the lowest score, among those of the same kind as the run's newest best.
+
+    Scores of another name, or made with something else (another extractor, say), are never compared.
+    """
+    scored = [(score, entry) for entry in newest_first(heads) if (score := _finite_score(entry))]
+    if not scored:
+        return []
+    bests = (_summary(entry).best for entry in newest_first(heads))
+    kind = score_kind(next(filter(None, bests), scored[0][0]))
+    same = [(score["value"], entry) for score, entry in scored if score_kind(score) == kind]
+    return [min(same, key=lambda found: found[0])[1]] if same else []
+
+
+def _finite_score(entry: Entry) -> dict[str, Any] | None:
+    score = _summary(entry).score or {}
+    value = score.get("value")
+    return score if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _summary(entry: Entry) -> Summary:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -57,8 +59,8 @@ class Summary:
     step: int = 0  # iterations over the whole run; never goes back within a branch
     images: int = 0  # samples over the whole run
     means: dict[str, float] = field(default_factory=dict)  # of the last finished epoch
-    score: dict[str, Any] | None = None  # of this state, {"name", "value", …}
-    best: dict[str, Any] | None = None  # of the run so far, {"name", "value", "epoch", …}
+    score: dict[str, Any] | None = None  # of this state, {"name", "value", "about", …}
+    best: dict[str, Any] | None = None  # of the run so far, {"name", "value", "about", "epoch", …}
     finite: bool = True  # False: parameters that are not finite; never resumed unasked
     saved_at: str = ""  # ISO 8601 with zone; shown, never compared
     host: str = ""
@@ -88,6 +90,11 @@ class Summary:
                 break
             values[key] = nothing
         return values
+
+
+def score_kind(score: Mapping[str, Any]) -> str:
+    """The name of a score and what it was made with: only scores that agree in both are compared."""
+    return json.dumps([score.get("name"), score.get("about") or {}], sort_keys=True, default=str)
 
 
 # What a summary can do without, the least needed first.

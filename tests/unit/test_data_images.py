@@ -48,7 +48,7 @@ def test_one_item(found):
     assert (image.dtype, image.shape) == (torch.uint8, (3, 16, 16))
     assert isinstance(label, int)
     assert label == 1
-    assert found.class_names == ("cats", "dogs", "owls")
+    assert found.label_names == ("cats", "dogs", "owls")
     assert found.name == "my_data"
     assert found.labels.dtype == np.int64
 
@@ -216,7 +216,7 @@ def test_a_limit_is_balanced(data, tmp_path):
 def test_a_single_class_is_allowed(tmp_path):
     (tmp_path / "data" / "all").mkdir(parents=True)
     Image.new("RGB", (20, 20), "red").save(tmp_path / "data" / "all" / "1.png")
-    assert opened(tmp_path / "data", tmp_path / "cache").class_names == ("all",)
+    assert opened(tmp_path / "data", tmp_path / "cache").label_names == ("all",)
 
 
 def test_a_class_that_lost_all_its_images_keeps_its_place_and_is_told(data, tmp_path):
@@ -224,7 +224,7 @@ def test_a_class_that_lost_all_its_images_keeps_its_place_and_is_told(data, tmp_
         path.write_text("a text")
     told = []
     found = opened(data, tmp_path / "cache", say=told.append)
-    assert found.class_names == ("cats", "dogs", "owls")
+    assert found.label_names == ("cats", "dogs", "owls")
     assert set(found.labels.tolist()) == {0, 2}
     assert "No image of class dogs is left." in told
 

@@ -28,7 +28,7 @@ def names(listing):
 
 def test_classes_are_sorted_and_images_ordered_by_class_and_name(tmp_path):
     listing = listing_of(fill(tmp_path, "b/2.png", "b/1.JPG", "a-b/1.png", "a/1.png"))
-    assert listing.class_names == ("a", "a-b", "b")
+    assert listing.label_names == ("a", "a-b", "b")
     assert names(listing) == ["a/1.png", "a-b/1.png", "b/1.JPG", "b/2.png"]
     assert [entry.label for entry in listing.entries] == [0, 1, 2, 2]
     assert listing.notices == ()
@@ -36,7 +36,7 @@ def test_classes_are_sorted_and_images_ordered_by_class_and_name(tmp_path):
 
 def test_nested_files_belong_to_their_top_folder(tmp_path):
     listing = listing_of(fill(tmp_path, "cats/2024/may/1.png", "cats/2.png", "dogs/1.png"))
-    assert listing.class_names == ("cats", "dogs")
+    assert listing.label_names == ("cats", "dogs")
     assert names(listing)[:2] == ["cats/2.png", "cats/2024/may/1.png"]
 
 
@@ -108,7 +108,7 @@ def test_a_zip_lists_as_the_folder_does(tmp_path):
             archive.write(path, path.relative_to(folder))
     unpacked, packed = listing_of(folder), listing_of(tmp_path / "data.zip")
     assert names(packed) == names(unpacked) == ["a/x/1.png", "b/1.png"]
-    assert packed.class_names == unpacked.class_names
+    assert packed.label_names == unpacked.label_names
     source = find_source(str(tmp_path / "data.zip"))
     assert source.name == "data"
     assert source.read("b/1.png") == b"b/1.png"
@@ -126,7 +126,7 @@ def test_built_in_sets(name, classes, images):
     source = find_source(name)
     listing = list_images(source)
     assert source.name == name
-    assert len(listing.class_names) == classes
+    assert len(listing.label_names) == classes
     assert len(listing.entries) == images
     if name == "fashion-mnist-mini":
         labels = [entry.label for entry in listing.entries]

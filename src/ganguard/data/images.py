@@ -32,7 +32,7 @@ class LabelledImages:
 
     Attributes:
         name: short, usable as a folder's name.
-        class_names: sorted; a label is an index into them.
+        label_names: sorted; a label is an index into them.
         labels: (N,) int64.
         fingerprint: hexadecimal; changes with the files' names, sizes and times, and with the settings.
         skipped: names of the damaged images, which are not part of the set.
@@ -44,14 +44,14 @@ class LabelledImages:
         labels: NDArray[np.int64],
         *,
         name: str,
-        class_names: tuple[str, ...],
+        label_names: tuple[str, ...],
         fingerprint: str,
         skipped: tuple[str, ...] = (),
     ) -> None:
         self._pixels = pixels
         self.labels = labels
         self.name = name
-        self.class_names = class_names
+        self.label_names = label_names
         self.fingerprint = fingerprint
         self.skipped = skipped
 
@@ -131,7 +131,7 @@ def open_images(
         pixels,
         labels,
         name=source.name,
-        class_names=listing.class_names,
+        label_names=listing.label_names,
         fingerprint=_fingerprint(request.key, skipped),
         skipped=tuple(image.name for image in skipped),
     )
@@ -176,11 +176,11 @@ def _report(dataset: LabelledImages, skipped: cache.Skipped, how: str, say: Call
         say(f"  {image.name}: {image.reason}")
     if len(skipped) > _NAMED_AT_MOST:
         say(f"  and {len(skipped) - _NAMED_AT_MOST:,} more")
-    present = np.bincount(dataset.labels, minlength=len(dataset.class_names))
-    for name, count in zip(dataset.class_names, present.tolist(), strict=True):
+    present = np.bincount(dataset.labels, minlength=len(dataset.label_names))
+    for name, count in zip(dataset.label_names, present.tolist(), strict=True):
         if not count:
             say(f"No image of class {name} is left.")
-    classes = "1 class" if len(dataset.class_names) == 1 else f"{len(dataset.class_names):,} classes"
+    classes = "1 class" if len(dataset.label_names) == 1 else f"{len(dataset.label_names):,} classes"
     say(f"{dataset.name}: {len(dataset):,} images in {classes}, {how}.")
 
 

@@ -64,7 +64,7 @@ class Entry(NamedTuple):
 class Listing(NamedTuple):
     """All images of a source, ordered by class and name; ``notices`` say what was left out."""
 
-    class_names: tuple[str, ...]
+    label_names: tuple[str, ...]
     entries: tuple[Entry, ...]
     notices: tuple[str, ...] = ()
 
@@ -196,13 +196,13 @@ def list_images(source: Source) -> Listing:
             loose += 1
     if not inside:
         raise DataError(_nothing_found(source.path, loose, others))
-    class_names = tuple(sorted(inside))
+    label_names = tuple(sorted(inside))
     entries = tuple(
         Entry(file.name, label, file.size, file.stamp)
-        for label, class_name in enumerate(class_names)
+        for label, class_name in enumerate(label_names)
         for file in sorted(inside[class_name])
     )
-    return Listing(class_names, entries, tuple(_notices(source.path, class_names, loose, others)))
+    return Listing(label_names, entries, tuple(_notices(source.path, label_names, loose, others)))
 
 
 def _nothing_found(path: Path, loose: int, others: Counter[str]) -> str:
@@ -218,15 +218,15 @@ def _nothing_found(path: Path, loose: int, others: Counter[str]) -> str:
     )
 
 
-def _notices(path: Path, class_names: tuple[str, ...], loose: int, others: Counter[str]) -> Iterator[str]:
+def _notices(path: Path, label_names: tuple[str, ...], loose: int, others: Counter[str]) -> Iterator[str]:
     if loose:
         yield f"{loose:,} images lie directly in {path}, in no class folder: left out."
     if others:
         yield f"{others.total():,} files in {path} are no images ({_most_common(others)}): left out."
-    if {name.lower() for name in class_names} <= _SPLIT_NAMES:
+    if {name.lower() for name in label_names} <= _SPLIT_NAMES:
         yield (
-            f"The classes are named {', '.join(class_names)}, which looks like a split of a data set: "
-            f"did you mean {path / class_names[0]}?"
+            f"The classes are named {', '.join(label_names)}, which looks like a split of a data set: "
+            f"did you mean {path / label_names[0]}?"
         )
 
 
@@ -242,9 +242,9 @@ def balanced_subset(listing: Listing, limit: int) -> Listing:
     Raises:
         DataError: fewer images than classes were asked for.
     """
-    if limit < len(listing.class_names):
+    if limit < len(listing.label_names):
         raise DataError(
-            f"A limit of {limit:,} images is less than the {len(listing.class_names):,} classes. "
+            f"A limit of {limit:,} images is less than the {len(listing.label_names):,} classes. "
             f"Raise the limit, so that every class has an image."
         )
     ranked = sorted(listing.entries, key=lambda entry: hashlib.sha256(_bytes(entry.name)).digest())

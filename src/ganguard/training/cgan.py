@@ -75,7 +75,7 @@ class CganTraining:
         self._build()
 
     def _build(self) -> None:
-        config, classes = self._config, len(self._images.class_names)
+        config, classes = self._config, len(self._images.label_names)
         torch.manual_seed(config.seed)
         self._width = config.width or default_width(self._device.type)
         shape = {"image_size": config.image_size, "channels": config.data_channels, "labels": classes}
@@ -108,7 +108,7 @@ class CganTraining:
             "data": str(Path(config.data).resolve()) if Path(config.data).exists() else config.data,
             "channels": config.data_channels,
             "width": self._width,
-            "classes": list(self._images.class_names),
+            "classes": list(self._images.label_names),
         }
         return Guard(
             config.checkpoint_dir or self._root / "checkpoints",
@@ -164,7 +164,7 @@ class CganTraining:
         if not every or (epoch % every and epoch != self._config.epochs):
             return
         path = self._root / "samples" / f"cgan_{guard.run}" / f"epoch_{epoch:04d}.png"
-        names = self._images.class_names
+        names = self._images.label_names
         try:
             save_grid(self.samples(), path, columns=len(names), class_names=names)
         except OSError as error:
@@ -176,7 +176,7 @@ class CganTraining:
     @torch.no_grad()
     def samples(self) -> Tensor:
         """The grid's images (rows x classes, C, S, S) in [-1, 1], from the averaged generator."""
-        labels = one_hot(self._fixed.labels.to(self._device), len(self._images.class_names))
+        labels = one_hot(self._fixed.labels.to(self._device), len(self._images.label_names))
         pictures: Tensor = self._average.module(self._fixed.latents.to(self._device), labels)
         return pictures.cpu()
 

@@ -66,9 +66,12 @@ class Board:
     def epochs(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write the rows of a run's history that aren't there yet, under ``epoch/<name>``.
 
-        Called with the whole history each time, it also brings what an earlier start could not write.
+        Called with the whole history each time, it also brings what an earlier start could not write. Rows of an older
+        script, which counted no steps, are left out.
         """
         for row in rows:
+            if not row.get("step"):
+                continue
             numbers = {f"epoch/{n}": v for n, v in row.items() if n not in _PLACE and isinstance(v, int | float)}
             self.scalars(int(row["step"]), numbers)
 

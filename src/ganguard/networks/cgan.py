@@ -6,6 +6,7 @@ power of two from 8 px up can be built; the defaults were measured at 32 px.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ganguard.errors import UsageError
+from ganguard.networks.cgan_spec import CganSpec
 from ganguard.networks.presets import CGAN_DEFAULTS
 
 BASE_SIZE = 4
@@ -55,6 +57,33 @@ def channels_last(features: Tensor) -> Tensor:
     Parameters keep the ordinary order, so that checkpoints and optimizer moments do.
     """
     return features.contiguous(memory_format=torch.channels_last)
+
+
+def as_it_is(layer: nn.Module) -> nn.Module:
+    """No normalization."""
+    return layer
+
+
+def build_generator(spec: CganSpec) -> ConditionalGenerator:
+    """The generator of ``spec``, freshly initialized from torch's global random stream."""
+    return ConditionalGenerator(
+        image_size=spec.image_size,
+        channels=spec.channels,
+        labels=len(spec.label_names),
+        width=spec.width,
+        latent_size=spec.latent_size,
+    )
+
+
+def build_critic(spec: CganSpec, *, spectral: bool) -> ProjectionCritic:
+    """The critic of ``spec``, freshly initialized from torch's global random stream."""
+    return ProjectionCritic(
+        image_size=spec.image_size,
+        channels=spec.channels,
+        labels=len(spec.label_names),
+        width=spec.width,
+        normalize=spectral_norm if spectral else as_it_is,
+    )
 
 
 class ConditionalGenerator(nn.Module):
@@ -109,20 +138,29 @@ class ProjectionCritic(nn.Module):
     """How real an image looks for its label vector; higher is more real.
 
     The score is psi(phi(x)) + y^T V phi(x), linear in the label vector y (Miyato and Koyama 2018,
-    figure 1d). Every layer is spectrally normalized (Miyato et al. 2018, equation 8); there is no batch norm.
+    figure 1d). There is no batch norm. ``normalize`` is applied to every layer: ``spectral_norm`` (Miyato et al.
+    2018, equation 8), or ``as_it_is`` where a gradient penalty bounds the critic.
     """
 
-    def __init__(self, *, image_size: int, channels: int, labels: int, width: int) -> None:
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        labels: int,
+        width: int,
+        normalize: Callable[[nn.Module], nn.Module] = spectral_norm,
+    ) -> None:
         super().__init__()
         sizes = resolutions(image_size)[::-1]
         features = [channels_at(size, image_size=image_size, width=width) for size in sizes]
-        self.from_image = spectral_norm(nn.Conv2d(channels, features[0], 3, padding=1))
+        self.from_image = normalize(nn.Conv2d(channels, features[0], 3, padding=1))
         self.blocks = nn.ModuleList(
-            spectral_norm(nn.Conv2d(incoming, outgoing, 4, stride=2, padding=1))
+            normalize(nn.Conv2d(incoming, outgoing, 4, stride=2, padding=1))
             for incoming, outgoing in pairwise(features)
         )
-        self.score = spectral_norm(nn.Linear(features[-1], 1))
-        self.projection = spectral_norm(nn.Linear(labels, features[-1], bias=False))
+        self.score = normalize(nn.Linear(features[-1], 1))
+        self.projection = normalize(nn.Linear(labels, features[-1], bias=False))
 
     def forward(self, images: Tensor, label_vectors: Tensor) -> Tensor:
         """Scores (B,) of images (B, channels, S, S) in [-1, 1] with label vectors (B, labels)."""

@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader
 from ganguard.data import LabelledImages, open_images
 from ganguard.errors import UsageError
 from ganguard.guard import Guard
-from ganguard.networks.cgan import ConditionalGenerator, ProjectionCritic
+from ganguard.networks.cgan import build_critic, build_generator
+from ganguard.networks.cgan_spec import CganSpec
 from ganguard.networks.ema import GeneratorAverage
-from ganguard.networks.presets import CGAN_DEFAULTS, default_width
+from ganguard.networks.presets import CGAN_DEFAULTS, DEFAULT_LOSS, LOSS_PRESETS, default_width
 from ganguard.protection import cards
 from ganguard.reports import console
 from ganguard.reports.grids import save_grid
@@ -25,7 +26,8 @@ from ganguard.store.durable import why
 from ganguard.store.resume import Request
 from ganguard.streams import derive
 from ganguard.training.cgan_config import NOT_OF_THE_RUN, STRUCTURAL, CganConfig
-from ganguard.training.cgan_step import CganStep, make_optimizers, one_hot
+from ganguard.training.cgan_step import CganStep, make_optimizers, to_label_vectors
+from ganguard.training.objectives import make_objective
 
 _ROWS = 8  # of a sample grid
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
@@ -78,12 +80,19 @@ class CganTraining:
         config, classes = self._config, len(self._images.label_names)
         torch.manual_seed(config.seed)
         self._width = config.width or default_width(self._device.type)
-        shape = {"image_size": config.image_size, "channels": config.data_channels, "labels": classes}
-        generator = ConditionalGenerator(**shape, width=self._width, latent_size=CGAN_DEFAULTS.latent_size)
-        generator = generator.to(self._device)
-        critic = ProjectionCritic(**shape, width=self._width).to(self._device)
+        preset = LOSS_PRESETS[DEFAULT_LOSS]
+        self._spec = CganSpec(
+            image_size=config.image_size,
+            channels=config.data_channels,
+            width=self._width,
+            latent_size=CGAN_DEFAULTS.latent_size,
+            label_names=self._images.label_names,
+            attributes=False,
+        )
+        generator = build_generator(self._spec).to(self._device)
+        critic = build_critic(self._spec, spectral=preset.spectral).to(self._device)
         self._average = GeneratorAverage(generator)
-        opt_g, opt_d = make_optimizers(generator, critic, learning_rate=config.learning_rate)
+        opt_g, opt_d = make_optimizers(generator, critic, preset, learning_rate=config.learning_rate)
         self._fixed = FixedLatents(classes=classes, latent_size=CGAN_DEFAULTS.latent_size, seed=config.seed)
         self._step = CganStep(
             generator=generator,
@@ -91,6 +100,8 @@ class CganTraining:
             average=self._average,
             generator_optimizer=opt_g,
             critic_optimizer=opt_d,
+            objective=make_objective(DEFAULT_LOSS),
+            critic_steps=preset.critic_steps,
         )
         self._parts = {
             "generator": generator,
@@ -106,9 +117,7 @@ class CganTraining:
         recorded = {k: v for k, v in asdict(config).items() if k not in NOT_OF_THE_RUN}
         recorded |= {
             "data": str(Path(config.data).resolve()) if Path(config.data).exists() else config.data,
-            "channels": config.data_channels,
-            "width": self._width,
-            "classes": list(self._images.label_names),
+            **self._spec.to_config(),
         }
         return Guard(
             config.checkpoint_dir or self._root / "checkpoints",
@@ -176,7 +185,7 @@ class CganTraining:
     @torch.no_grad()
     def samples(self) -> Tensor:
         """The grid's images (rows x classes, C, S, S) in [-1, 1], from the averaged generator."""
-        labels = one_hot(self._fixed.labels.to(self._device), len(self._images.label_names))
+        labels = to_label_vectors(self._fixed.labels.to(self._device), len(self._images.label_names))
         pictures: Tensor = self._average.module(self._fixed.latents.to(self._device), labels)
         return pictures.cpu()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ganguard.errors import UsageError
-from ganguard.networks.presets import CGAN_DEFAULTS, GPU_WIDTH
+from ganguard.networks.presets import CGAN_DEFAULTS, DEFAULT_LOSS, GPU_WIDTH, LOSS_PRESETS
 
 IMAGE_SIZES = (32, 64)
 _GB = 1e9
@@ -52,7 +52,7 @@ class CganConfig:
     )
     sample_every: int = _option(1, "write a grid of samples every so many epochs; 0: never")
     learning_rate: float = _option(
-        CGAN_DEFAULTS.learning_rate, "learning rate of the generator; the critic's is twice that"
+        LOSS_PRESETS[DEFAULT_LOSS].learning_rate, "learning rate of the generator; the critic's is twice that"
     )
     cache_limit: float = _option(20.0, "gigabytes; a larger data set is decoded while training")
 
@@ -97,7 +97,7 @@ _LEAST = {
     "cache_limit": 0,
 }
 
-STRUCTURAL = ("image_size", "channels", "width", "classes", "seed")
+STRUCTURAL = ("image_size", "channels", "width", "latent_size", "label_names", "attributes", "seed")
 """What must be the same at resume; the rest may change, and is printed where it does."""
 
 NOT_OF_THE_RUN = ("run_dir", "checkpoint_dir", "device", "threads", "deterministic")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from ganguard.networks.cgan import ConditionalGenerator, ProjectionCritic
 from ganguard.networks.ema import GeneratorAverage
-from ganguard.networks.presets import CGAN_DEFAULTS
-from ganguard.training.losses import hinge_critic_loss, hinge_generator_loss
+from ganguard.networks.presets import LossPreset
+from ganguard.training.objectives import Objective
 
 
 def unit_images(images: Tensor) -> Tensor:
@@ -17,8 +19,10 @@ def unit_images(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1
 
 
-def one_hot(labels: Tensor, count: int) -> Tensor:
-    """Class numbers (B,) int64 as float label vectors (B, count)."""
+def to_label_vectors(labels: Tensor, count: int) -> Tensor:
+    """Class numbers (B,) one-hot, or attributes (B, count) of 0 and 1 as they are: float (B, count)."""
+    if labels.ndim == 2:
+        return labels.float()
     return (labels[:, None] == torch.arange(count, device=labels.device)).float()
 
 
@@ -28,14 +32,21 @@ def generator_turn(step: int, critic_steps: int) -> bool:
 
 
 def make_optimizers(
-    generator: nn.Module, critic: nn.Module, *, learning_rate: float = CGAN_DEFAULTS.learning_rate
+    generator: nn.Module, critic: nn.Module, preset: LossPreset, *, learning_rate: float | None = None
 ) -> tuple[Adam, Adam]:
-    """Adam for the generator at ``learning_rate``, and for the critic at its multiple of that."""
-    betas = CGAN_DEFAULTS.betas
+    """Adam for the generator at ``learning_rate`` (the preset's unless given), and for the critic at its multiple."""
+    rate = learning_rate or preset.learning_rate
     return (
-        Adam(generator.parameters(), learning_rate, betas=betas),
-        Adam(critic.parameters(), learning_rate * CGAN_DEFAULTS.critic_learning_rate_factor, betas=betas),
+        Adam(generator.parameters(), rate, betas=preset.betas),
+        Adam(critic.parameters(), rate * preset.critic_learning_rate_factor, betas=preset.betas),
     )
+
+
+def scale_learning_rates(optimizers: Sequence[torch.optim.Optimizer], rates: Sequence[float], factor: float) -> None:
+    """Set each optimizer's learning rate to ``factor`` times its own of ``rates``."""
+    for optimizer, rate in zip(optimizers, rates, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * factor
 
 
 class CganStep:
@@ -43,6 +54,13 @@ class CganStep:
 
     Latents come from torch's global random stream of the networks' device and labels from the batch, so that
     asked-for labels are distributed as in the data. Nothing waits for the device.
+
+    Args:
+        objective: what the networks minimize.
+        critic_steps: batches for the critic per batch for the generator.
+        part_size: a batch is worked through in parts of so many images (gradient accumulation), so that a large batch
+            needs the memory of a part; None: at once.
+        precision: of forward passes; losses, penalties and weights are float32 in any case.
     """
 
     def __init__(
@@ -53,50 +71,71 @@ class CganStep:
         average: GeneratorAverage,
         generator_optimizer: torch.optim.Optimizer,
         critic_optimizer: torch.optim.Optimizer,
-        critic_steps: int = CGAN_DEFAULTS.critic_steps,
+        objective: Objective,
+        critic_steps: int = 1,
+        part_size: int | None = None,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         self.generator = generator
         self.critic = critic
         self.average = average
         self.generator_optimizer = generator_optimizer
         self.critic_optimizer = critic_optimizer
+        self.objective = objective
         self.critic_steps = critic_steps
+        self.part_size = part_size
+        self.precision = precision
+        self.device = generator.to_image.weight.device
 
     def __call__(self, images: Tensor, labels: Tensor, *, step: int, images_seen: int) -> dict[str, Tensor]:
-        """Train on images (B, C, S, S) uint8 with class numbers (B,) int64; either may be on another device.
+        """Train on images (B, C, S, S) uint8 with class numbers (B,) or attributes (B, A); either may be elsewhere.
 
         ``step`` and ``images_seen`` count the whole run's batches and images before this one. Returns scalar
         losses, detached: ``loss_d`` always, ``loss_g`` when the generator had its turn.
         """
-        device = self.generator.to_image.weight.device
-        reals = unit_images(images.to(device, non_blocking=True))
-        label_vectors = one_hot(labels.to(device, non_blocking=True), self.generator.labels)
-        losses = {"loss_d": self._train_critic(reals, label_vectors)}
+        reals = unit_images(images.to(self.device, non_blocking=True))
+        vectors = to_label_vectors(labels.to(self.device, non_blocking=True), self.generator.labels)
+        size = self.part_size or len(reals)
+        parts = list(zip(torch.split(reals, size), torch.split(vectors, size), strict=True))
+        losses = self._train_critic(parts, len(reals))
         if generator_turn(step, self.critic_steps):
-            losses["loss_g"] = self._train_generator(label_vectors)
-        self.average.update(self.generator, images_seen=images_seen, batch_size=len(labels))
+            losses["loss_g"] = self._train_generator(parts, len(reals))
+        self.average.update(self.generator, images_seen=images_seen, batch_size=len(reals))
         return losses
 
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
     def _fakes(self, label_vectors: Tensor) -> Tensor:
-        latents = torch.randn(len(label_vectors), self.generator.latent_size, device=label_vectors.device)
-        fakes: Tensor = self.generator(latents, label_vectors)
+        latents = torch.randn(len(label_vectors), self.generator.latent_size, device=self.device)
+        fakes: Tensor = self.generator(latents, label_vectors).float()
         return fakes
 
-    def _train_critic(self, reals: Tensor, label_vectors: Tensor) -> Tensor:
-        with torch.no_grad():
-            fakes = self._fakes(label_vectors)
-        scores = self.critic(torch.cat([reals, fakes]), torch.cat([label_vectors, label_vectors]))
-        loss = hinge_critic_loss(*scores.chunk(2))
+    def _train_critic(self, parts: Sequence[tuple[Tensor, Tensor]], count: int) -> dict[str, Tensor]:
         self.critic_optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        totals: dict[str, Tensor] = {}
+        for reals, vectors in parts:
+            with self._autocast():
+                with torch.no_grad():
+                    fakes = self._fakes(vectors)
+                losses = self.objective.critic_losses(self.critic, reals, fakes, vectors)
+            share = len(reals) / count
+            torch.autograd.backward(losses["loss_d"] * share)
+            for name, loss in losses.items():
+                totals[name] = totals.get(name, 0) + loss.detach() * share
         self.critic_optimizer.step()
-        return loss.detach()
+        return totals
 
-    def _train_generator(self, label_vectors: Tensor) -> Tensor:
+    def _train_generator(self, parts: Sequence[tuple[Tensor, Tensor]], count: int) -> Tensor:
         self.critic.requires_grad_(False)  # its gradients would be computed for nothing
-        loss = hinge_generator_loss(self.critic(self._fakes(label_vectors), label_vectors))
-        self.critic.requires_grad_(True)
         self.generator_optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        total = torch.zeros((), device=self.device)
+        for reals, vectors in parts:
+            with self._autocast():
+                loss = self.objective.generator_loss(self.critic, reals, self._fakes(vectors), vectors)
+            share = len(reals) / count
+            torch.autograd.backward(loss * share)
+            total += loss.detach() * share
         self.generator_optimizer.step()
-        return loss.detach()
+        self.critic.requires_grad_(True)
+        return total

@@ -15,8 +15,8 @@ from ganguard.training.cgan_step import CganStep, make_optimizers, scale_learnin
 from ganguard.training.objectives import make_objective
 from ganguard.training.schedules import linear_decay
 
-SPEC = CganSpec(image_size=32, channels=1, width=8, latent_size=16, label_names=tuple("0123456789"), attributes=False)
-TWO = CganSpec(image_size=8, channels=1, width=8, latent_size=4, label_names=("dark", "bright"), attributes=False)
+SPEC = CganSpec(image_size=32, channels=1, width=8, latent_size=16, label_names=tuple("0123456789"), multi_label=False)
+TWO = CganSpec(image_size=8, channels=1, width=8, latent_size=4, label_names=("dark", "bright"), multi_label=False)
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -23,8 +23,13 @@ class CganSpec:
     """Numbers in a latent."""
     label_names: tuple[str, ...]
     """One name for each number of the label vector."""
-    attributes: bool
+    multi_label: bool
     """Whether the label vector holds independent 0 and 1, rather than a single 1 for the class."""
+
+    def describe(self, label_vector: Sequence[float]) -> str:
+        """A label vector in words: the class, or the attributes that are 1."""
+        present = [name for name, value in zip(self.label_names, label_vector, strict=True) if value]
+        return ", ".join(present) or "none"
 
     def to_config(self) -> dict[str, Any]:
         """Plain values that JSON can carry."""

@@ -87,7 +87,7 @@ class CganTraining:
             width=self._width,
             latent_size=CGAN_DEFAULTS.latent_size,
             label_names=self._images.label_names,
-            attributes=False,
+            multi_label=False,
         )
         generator = build_generator(self._spec).to(self._device)
         critic = build_critic(self._spec, spectral=preset.spectral).to(self._device)

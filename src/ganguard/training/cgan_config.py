@@ -97,7 +97,7 @@ _LEAST = {
     "cache_limit": 0,
 }
 
-STRUCTURAL = ("image_size", "channels", "width", "latent_size", "label_names", "attributes", "seed")
+STRUCTURAL = ("image_size", "channels", "width", "latent_size", "label_names", "multi_label", "seed")
 """What must be the same at resume; the rest may change, and is printed where it does."""
 
 NOT_OF_THE_RUN = ("run_dir", "checkpoint_dir", "device", "threads", "deterministic")

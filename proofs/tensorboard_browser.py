@@ -95,7 +95,7 @@ def tensorboard(folder: Path, *words: str):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", str(port), *words]
     process = subprocess.Popen(
-        [*command, "--reload_interval", "1", "--samples_per_plugin", "images=0"],
+        [*command, "--reload_interval", "1", "--samples_per_plugin", "images=1000"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

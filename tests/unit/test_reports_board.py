@@ -66,12 +66,14 @@ def test_one_value_per_position_after_three_interruptions_and_one_return(folder,
     assert shown(folder, "epoch/loss") == [row for row in expected if row[0] % 10 == 0]
 
 
-def test_files_without_their_beginnings_are_right_too(folder, monkeypatch):
-    """What is hidden by a session's start in one reader would come back in another."""
-    monkeypatch.setattr(event_files, "beginning", lambda step: b"")
-    life(folder, 0, 37, 0)
-    life(folder, 20, 30, 1)
-    assert [step for step, _ in shown(folder)] == list(range(1, 31))
+def test_the_files_hold_each_position_once(folder):
+    """No reader has to hide anything: TensorBoard's two do so by different rules."""
+    for number, (start, end) in enumerate([(0, 37), (30, 55), (20, 44)]):
+        life(folder, start, end, number)
+        tear(folder)
+    events = [event for path in event_files.in_order(folder) for _, event in event_files.events(path)]
+    steps = [event.step for event in events if any(value.tag == "step/loss" for value in event.summary.value)]
+    assert steps == list(range(1, 45))
 
 
 def test_what_is_taken_out_is_kept_beside_the_folder(folder):

@@ -151,13 +151,14 @@ def test_what_a_resume_repeats_stands_there_once(folder):
 
 
 def test_history_fills_what_is_missing(folder):
-    rows = [{"epoch": e, "step": 10 * e, "loss": float(e), "name": "not a number"} for e in range(1, 6)]
+    rows = [{"epoch": e, "step": 10 * e, "images": 80 * e, "loss": float(e), "name": "no number"} for e in range(1, 6)]
     older = [{"epoch": 1, "step": 0, "loss": 7.0}]  # of a script that counted no steps
     Board(folder, step=20, say=unsaid).epochs([*older, *rows[:2]])
     board = Board(folder, step=50, say=unsaid)
     board.epochs(rows)
     board.epochs(rows)
     assert shown(folder, "epoch/loss") == [(10, 1), (20, 2), (30, 3), (40, 4), (50, 5)]
+    assert EventAccumulator(str(folder)).Reload().Tags()["scalars"] == ["epoch/loss"]
 
 
 def test_values_that_are_not_finite_are_kept(folder):

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganguard.reports import event_files
+from ganguard.reports.curves import NO_VALUES
 from ganguard.store.durable import why, write_all
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _MOST_KEPT_BACK = 64_000_000  # bytes held in memory while the disk takes none
-_PLACE = {"epoch", "step"}  # keys of a history row that are no values
 
 
 class Board:
@@ -72,7 +72,7 @@ class Board:
         for row in rows:
             if not row.get("step"):
                 continue
-            numbers = {f"epoch/{n}": v for n, v in row.items() if n not in _PLACE and isinstance(v, int | float)}
+            numbers = {f"epoch/{n}": v for n, v in row.items() if n not in NO_VALUES and isinstance(v, int | float)}
             self.scalars(int(row["step"]), numbers)
 
     def image(self, step: int, name: str, picture: Path | Tensor) -> None:

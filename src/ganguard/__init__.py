@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ganguard.guard import Guard
+    from ganguard.networks.loading import load_generator
 
 __version__ = "0.1.0"
-__all__ = ["Guard", "__version__"]
+__all__ = ["Guard", "__version__", "load_generator"]
 
 
 def __getattr__(name: str) -> object:
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> object:
         from ganguard.guard import Guard
 
         return Guard
+    if name == "load_generator":
+        from ganguard.networks.loading import load_generator
+
+        return load_generator
     raise AttributeError(f"module 'ganguard' has no attribute {name!r}")

@@ -1,0 +1,219 @@
+"""``ganguard.load_generator``: a trained generator from whichever file holds one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganguard import state, streams
+from ganguard.errors import (
+    CheckpointError,
+    DamagedCheckpoint,
+    DoesNotFit,
+    NoCheckpoint,
+    UnreadableCheckpoint,
+    UsageError,
+)
+from ganguard.networks import best_files
+from ganguard.networks.cgan import build_generator
+from ganguard.networks.cgan_spec import CganSpec
+from ganguard.networks.label_rows import label_rows
+from ganguard.networks.loaded import GeneratorOrigin, LoadedCgan, LoadedGenerator
+from ganguard.store import catalog, envelope, names, runfile, search
+from ganguard.store.catalog import Catalog, Entry
+from ganguard.store.envelope import State
+from ganguard.store.summary import Kind, from_json
+
+_TRIES = 3
+_DIFFERENCES_SHOWN = 5
+
+
+def load_generator(path: str | Path) -> LoadedGenerator:
+    """A generator ready to use, on the CPU, in evaluation mode and without gradients. Changes nothing on disk.
+
+    Args:
+        path: a checkpoint, whose averaged generator (EMA) is taken; or ``best_generator.pth``, with
+            ``best_generator.json`` beside it. Of a folder: the best pair in it where there is one, else the newest good
+            checkpoint of its run, or of the run in its folder ``checkpoints``.
+
+    Every byte is compared with its digest before it is believed, and nothing in the file is run as code.
+
+    Raises:
+        NoCheckpoint: there is no such file, or no good one in that folder.
+        DamagedCheckpoint: the bytes are not those that were written, or nothing vouches for them.
+        UnreadableCheckpoint: it cannot be read now, or is no file of torch.
+        RefusedCheckpoint: it holds more than plain types and tensors.
+        DoesNotFit: it does not tell how its generator is built.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = _in_folder(path)
+    if path.suffix == ".json":
+        path = path.with_suffix(names.SUFFIX)
+    try:
+        entry = catalog.read(path)
+    except FileNotFoundError:
+        entry = None
+    if entry is not None and entry.state in (State.WHOLE, State.NEWER, State.UNREADABLE):
+        return _from_checkpoint(_without_alias(entry))
+    if best_files.manifests(path):
+        return _from_pair(path)
+    if entry is None:
+        raise NoCheckpoint(f"There is no file {path}.{_similar(path)}")
+    if entry.state is State.OLDER:
+        raise _unknown(path)
+    return _from_checkpoint(entry)
+
+
+def _in_folder(folder: Path) -> Path:
+    """The file of ``folder`` that is meant."""
+    best = folder / best_files.GENERATOR
+    if best_files.manifests(best):
+        return best
+    there = Catalog.of(folder)
+    if not there.entries and (folder / "checkpoints").is_dir():
+        there = Catalog.of(folder / "checkpoints")
+    runs = there.runs()
+    run = runfile.read(there.folder)
+    if run is None and len(runs) > 1:
+        raise NoCheckpoint(f"{there.folder} holds checkpoints of {len(runs)} runs. Name the file that you mean.")
+    run = run or runfile.identify(there)
+    if run is None:
+        raise NoCheckpoint(f"There is no checkpoint of ganguard in {folder}.")
+    met = search.newest_valid(there, run, verified=True)
+    if met.found is None:
+        reasons = "".join(f"\n  {note}" for note in met.notes)
+        raise NoCheckpoint(f"{there.folder} holds no good checkpoint of its run {run.run}.{reasons}")
+    return met.found.path
+
+
+def _without_alias(entry: Entry) -> Entry:
+    """The immutable file that an alias stands for, where it is there: the alias may be moved on at any moment."""
+    if entry.path.name != names.LATEST or entry.state is not State.WHOLE:
+        return entry
+    others = (e for e in Catalog.of(entry.path.parent).versioned if e.state is State.WHOLE)
+    return next((other for other in others if other.digest == entry.digest), entry)
+
+
+def _from_checkpoint(entry: Entry) -> LoadedGenerator:
+    path = entry.path
+    if entry.state is State.WHOLE and entry.summary and entry.summary.kind is Kind.COMPANION:
+        raise DoesNotFit(f"{path} is the second file of a checkpoint and holds no generator. Name the first.")
+    try:
+        summary = from_json(envelope.verify(path))
+    except DamagedCheckpoint as error:
+        raise DamagedCheckpoint(f"{error}. Name another file, or its folder for the newest good one.") from error
+    assert summary is not None  # it was understood before, and verified since
+    loaded = state.load_file(path)
+    if "ema" not in loaded:
+        raise DoesNotFit(f"{path} holds no averaged generator: gan.py did not write it. {_OWN_NETWORK}")
+    origin = GeneratorOrigin(
+        file=path,
+        epoch=summary.epoch,
+        batch=summary.batch,
+        step=summary.step,
+        score=summary.score,
+        means=summary.means,
+    )
+    config = loaded.get("config") or {}
+    return _made(str(config.get("network", "cgan")), config, loaded["ema"], origin, fixed=loaded.get("fixed"))
+
+
+def _from_pair(path: Path) -> LoadedGenerator:
+    for _ in range(_TRIES):  # a training may replace the pair while it is read
+        for manifest in best_files.manifests(path):
+            weights = _weights(path, manifest.generator_digest)
+            if weights is not None:
+                origin = GeneratorOrigin(file=path, epoch=manifest.epoch, step=manifest.step, score=manifest.score)
+                return _made(manifest.network, manifest.spec, weights, origin)
+    raise DamagedCheckpoint(
+        f"{path} is not the file that {path.with_suffix('.json').name} tells of: one of the two is damaged or was "
+        "replaced. Put back both files of one pair, or name a checkpoint."
+    )
+
+
+def _weights(path: Path, digest: str) -> dict[str, Any] | None:
+    """What the file with this digest holds; None where there is none, or it went while it was read."""
+    file = best_files.find(path, digest)
+    if file is None:
+        return None
+    try:
+        weights = state.load_file(file)
+    except UnreadableCheckpoint:
+        if best_files.has(file, digest):
+            raise
+        return None
+    return weights if best_files.has(file, digest) else None
+
+
+def _made(
+    network: str, config: Mapping[str, Any], weights: Any, origin: GeneratorOrigin, *, fixed: Any = None
+) -> LoadedGenerator:
+    """The one place that knows which kinds of networks there are."""
+    if network != "cgan":
+        raise DoesNotFit(f"{origin.file} holds a generator of the kind {network}, which this ganguard cannot build.")
+    try:
+        spec = CganSpec.from_config(config)
+        with streams.kept():  # what is drawn here is overwritten
+            module = build_generator(spec)
+        shown = _fixed(fixed, spec)
+    except (DoesNotFit, UsageError, TypeError, ValueError, KeyError, IndexError) as error:
+        raise DoesNotFit(f"{origin.file} does not tell how its generator is built. {error} {_OWN_NETWORK}") from error
+    _load(module, weights, origin.file)
+    return LoadedCgan(module, spec, origin, fixed=shown)
+
+
+def _fixed(stored: Mapping[str, Tensor] | None, spec: CganSpec) -> tuple[Tensor, Tensor] | None:
+    """Latents and label vectors of the sample grids; checkpoints may hold class numbers in place of vectors."""
+    if stored is None:
+        return None
+    rows = label_rows(stored["labels"], spec.label_names, multi_label=spec.multi_label)
+    return stored["latents"], rows
+
+
+def _load(module: nn.Module, weights: Any, file: Path) -> None:
+    unfit = state.differences({"generator": module}, {"generator": weights})
+    if unfit:
+        more = f"\n  and {len(unfit) - _DIFFERENCES_SHOWN} more" if len(unfit) > _DIFFERENCES_SHOWN else ""
+        lines = "".join(f"\n  {line}" for line in unfit[:_DIFFERENCES_SHOWN])
+        raise DoesNotFit(f"The weights in {file} are not those of the generator that it tells of:{lines}{more}")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
+        raise CheckpointError(
+            f"{file} holds parameters that are not finite; nothing can be made from it. Name another."
+        )
+    module.load_state_dict(weights)
+
+
+_OWN_NETWORK = (
+    "To use its weights, load them into the network that they were trained in: torch.load(…, weights_only=True)."
+)
+
+
+def _unknown(path: Path) -> CheckpointError:
+    """Why a file that carries no digest, and has no JSON beside it, is not believed or cannot be rebuilt."""
+    if path.name == best_files.DISCRIMINATOR:
+        return DoesNotFit(f"{path} is the discriminator of a pair. Name {best_files.GENERATOR} beside it.")
+    loaded = state.load_file(path)
+    if "netG_state_dict" in loaded:
+        return DoesNotFit(
+            f"{path} was written by an older script and does not tell how its generator is built. {_OWN_NETWORK}"
+        )
+    if "progress" in loaded:
+        return DamagedCheckpoint(
+            f"{path} has lost its digest, so nothing vouches for its bytes. Name another checkpoint, or the folder."
+        )
+    return DoesNotFit(
+        f"{path} holds weights, but nothing tells how their network is built: there is no "
+        f"{path.with_suffix('.json').name} beside it. Put that back, or name a checkpoint."
+    )
+
+
+def _similar(path: Path) -> str:
+    there = [p.name for p in path.parent.glob(f"*{names.SUFFIX}")] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, there, n=1)
+    return f" Did you mean {path.parent / close[0]}?" if close else ""

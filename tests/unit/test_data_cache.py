@@ -58,8 +58,9 @@ def slow_data(tmp_path_factory):
     """Enough decoding for a process to be stopped in the middle of it."""
     folder = tmp_path_factory.mktemp("slow")
     picture(folder / "a" / "0.png", 0, (1400, 1400))
+    (folder / "b").mkdir()
     for index in range(1, 60):
-        os.link(folder / "a" / "0.png", folder / "a" / f"{index}.png")
+        os.link(folder / "a" / "0.png", folder / "ab"[index % 2] / f"{index}.png")
     return folder
 
 
@@ -159,6 +160,21 @@ def test_a_moved_folder_keeps_its_fingerprint_and_cache(data, tmp_path):
     second, told = opened(moved, tmp_path / "cache")
     assert second.fingerprint == first.fingerprint
     assert not any("Decoding" in line for line in told)
+
+
+def test_a_cache_from_before_a_change_is_named_and_left_alone(data, tmp_path):
+    first, told = opened(data, tmp_path / "cache")
+    before = pixels_of(first).copy()
+    opened(data, tmp_path / "cache", image_size=16)
+    old = next((tmp_path / "cache").glob("*-32px-*/"))
+    picture(data / "a" / "0.png", 99, (41, 40))
+    assert not any("before its files changed" in line for line in told)
+    _, told = opened(data, tmp_path / "cache")
+    (line,) = [line for line in told if "before its files changed" in line]
+    size = sum(path.stat().st_size for path in old.iterdir())
+    assert str(old) in line
+    assert f"{size / 1000:.1f} kB" in line
+    assert np.array_equal(pixels_of(first), before)
 
 
 def shorten(folder):

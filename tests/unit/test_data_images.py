@@ -213,10 +213,12 @@ def test_a_limit_is_balanced(data, tmp_path):
     assert opened(data, tmp_path / "other", limit=7).fingerprint == found.fingerprint
 
 
-def test_a_single_class_is_allowed(tmp_path):
-    (tmp_path / "data" / "all").mkdir(parents=True)
-    Image.new("RGB", (20, 20), "red").save(tmp_path / "data" / "all" / "1.png")
-    assert opened(tmp_path / "data", tmp_path / "cache").label_names == ("all",)
+def test_one_class_that_is_left_is_an_error(data, tmp_path):
+    for path in [*(data / "dogs").iterdir(), *(data / "owls").iterdir()]:
+        path.write_text("a text")
+    for cache_limit in (10**9, 0):
+        with pytest.raises(DataError, match=r"of one class, cats; .* two or more"):
+            opened(data, tmp_path / "cache", cache_limit=cache_limit)
 
 
 def test_a_class_that_lost_all_its_images_keeps_its_place_and_is_told(data, tmp_path):

@@ -3,10 +3,14 @@
 import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import pytest
 
-from ganguard.data.sources import BUILTIN_NAMES, balanced_subset, digest, find_source, list_images, safe_name
+from ganguard.data import finding
+from ganguard.data.finding import BUILTIN_NAMES, default_channels
+from ganguard.data.listing import balanced_subset, list_classes, list_flat
+from ganguard.data.sources import digest, safe_name
 from ganguard.errors import DataError
 
 
@@ -18,8 +22,12 @@ def fill(folder, *names):
     return folder
 
 
+def find_source(data):
+    return finding.find_source(data, root=Path("nowhere"), say=print)
+
+
 def listing_of(path):
-    return list_images(find_source(str(path)))
+    return list_classes(find_source(str(path)))
 
 
 def names(listing):
@@ -41,22 +49,58 @@ def test_nested_files_belong_to_their_top_folder(tmp_path):
 
 
 def test_hidden_files_and_other_suffixes_are_left_out_and_the_latter_told(tmp_path):
-    listing = listing_of(fill(tmp_path, "a/.1.png", ".b/1.png", "a/.c/1.png", "a/1.png", "a/notes.txt", "a/2.heic"))
-    assert names(listing) == ["a/1.png"]
+    listing = listing_of(
+        fill(tmp_path, "a/.1.png", ".b/1.png", "a/.c/1.png", "a/1.png", "a/notes.txt", "a/2.heic", "d/1.png")
+    )
+    assert names(listing) == ["a/1.png", "d/1.png"]
     assert len(listing.notices) == 1
     assert "2 files" in listing.notices[0]
     assert ".heic" in listing.notices[0]
 
 
 def test_loose_images_beside_class_folders_are_told(tmp_path):
-    listing = listing_of(fill(tmp_path, "a/1.png", "1.png", "2.png"))
-    assert names(listing) == ["a/1.png"]
+    listing = listing_of(fill(tmp_path, "a/1.png", "b/1.png", "1.png", "2.png"))
+    assert names(listing) == ["a/1.png", "b/1.png"]
     assert "2 images lie directly in" in listing.notices[0]
 
 
 def test_a_split_folder_is_asked_about(tmp_path):
     listing = listing_of(fill(tmp_path, "train/a/1.png", "test/a/1.png"))
     assert any("did you mean" in notice for notice in listing.notices)
+
+
+def test_one_class_is_an_error_that_says_what_to_do(tmp_path):
+    with pytest.raises(DataError, match=r"All 2 images in .* are of one class, cats.*folder of its own.*progan_local"):
+        listing_of(fill(tmp_path, "cats/1.png", "cats/2.png"))
+
+
+def test_a_folder_around_the_class_folders_is_gone_through_and_told(tmp_path):
+    listing = listing_of(fill(tmp_path, "my set/inner/cats/1.png", "my set/inner/dogs/a/1.png"))
+    assert listing.label_names == ("cats", "dogs")
+    assert names(listing) == ["my set/inner/cats/1.png", "my set/inner/dogs/a/1.png"]
+    assert any("cats, dogs" in notice for notice in listing.notices)
+
+
+def test_folders_without_an_image_are_told_and_no_classes(tmp_path):
+    folder = fill(tmp_path, "a/1.png", "b/1.png", "notes/1.txt")
+    (folder / "empty").mkdir()
+    listing = listing_of(folder)
+    assert listing.label_names == ("a", "b")
+    assert any("No image lies in empty, notes" in notice for notice in listing.notices)
+
+
+def test_a_flat_listing_takes_images_from_everywhere(tmp_path):
+    listing = list_flat(find_source(str(fill(tmp_path, "b/c/1.png", "a/1.png", "1.png", "2.txt"))))
+    assert names(listing) == ["1.png", "a/1.png", "b/c/1.png"]
+    assert {entry.label for entry in listing.entries} == {0}
+    assert len(listing.notices) == 1
+
+
+def test_channels_that_a_set_has_of_its_own(tmp_path):
+    fill(tmp_path, "set/train-images-idx3-ubyte.gz", "photos/a/1.png")
+    assert [default_channels(name) for name in ("mnist", "fashion-mnist", "fashion-mnist-mini")] == [1, 1, 1]
+    assert [default_channels(name) for name in ("emoji", "cifar10", str(tmp_path / "photos"), "nowhere")] == [3] * 4
+    assert default_channels(str(tmp_path / "set")) == 1
 
 
 def test_images_without_class_folders(tmp_path):
@@ -79,7 +123,10 @@ def test_a_missing_path_names_the_built_in_sets(tmp_path):
         find_source(str(tmp_path / "nowhere"))
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("emojis", "emoji"), ("Fashion-MNIST", "fashion-mnist-mini")])
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("emojis", "emoji"), ("Fashion-MNIST", "fashion-mnist"), ("fashion-mnist-min", "fashion-mnist-mini")],
+)
 def test_a_misspelt_built_in_name_is_recognised(typed, meant):
     with pytest.raises(DataError, match=f"Did you mean '{meant}'"):
         find_source(typed)
@@ -124,7 +171,7 @@ def test_a_torn_zip(tmp_path):
 @pytest.mark.parametrize(("name", "classes", "images"), [("fashion-mnist-mini", 10, 5000), ("emoji", 7, 1376)])
 def test_built_in_sets(name, classes, images):
     source = find_source(name)
-    listing = list_images(source)
+    listing = list_classes(source)
     assert source.name == name
     assert len(listing.label_names) == classes
     assert len(listing.entries) == images

@@ -5,7 +5,8 @@ A cache is a folder ``<set>-<size>px-<rgb or gray>-<key>`` that holds ``images.n
 and times of all images, the settings and the decoder's version; labels follow from the listing.
 
 It is written into a folder of another name, made durable and renamed, so that a cache is whole or not there. One
-process builds, others wait for it and use its work. What a killed build left is removed at the next start.
+process builds, others wait for it and use its work. What a killed build left is removed at the next start. A cache
+that a change of the images superseded is named and never removed: another training may be reading it.
 
 A set that is too large for a cache is decoded once all the same, when it is first opened: only that finds the damaged
 images, and a data set must know its length before training. What was found is remembered, so that later starts
@@ -15,6 +16,7 @@ show some images twice as often without anybody being told at the start.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -50,17 +52,23 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Request:
-    """Which images are wanted, and how."""
+    """Which images are wanted, and how. ``limit`` is how many were asked for, None for all."""
 
     source: Source
     entries: tuple[Entry, ...]
     image_size: int
     channels: int
+    limit: int | None = None
 
     @cached_property
     def key(self) -> str:
         settings = f"decoder {DECODER_VERSION}, {self.image_size} px, {self.channels} channels"
         return digest(settings, self.entries)
+
+    @property
+    def origin(self) -> list[str]:
+        """The same for two requests of which the newer supersedes the other."""
+        return [str(self.source.path.resolve()), f"{self.image_size} px", f"{self.channels}", f"{self.limit}"]
 
     @property
     def folder_name(self) -> str:
@@ -147,6 +155,17 @@ def find_damaged(cache_dir: Path, request: Request, say: Say) -> Skipped:
     return skipped
 
 
+def find_superseded(cache_dir: Path, request: Request) -> dict[Path, int]:
+    """Caches of the same data and settings from before its files changed, and the bytes that each takes."""
+    found = {}
+    for path in sorted(cache_dir.glob(f"*/{META}")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # removed just now, or no cache's
+            meta = json.loads(path.read_bytes())
+            if meta["origin"] == request.origin and meta["key"] != request.key:
+                found[path.parent] = sum(file.stat().st_size for file in path.parent.iterdir())
+    return found
+
+
 def _build(cache_dir: Path, request: Request, say: Say) -> Cache:
     folder = cache_dir / request.folder_name
     if folder.exists():
@@ -215,7 +234,8 @@ def _npy_header(request: Request, images: int) -> bytes:
 
 def _meta(request: Request, skipped: Skipped) -> bytes:
     kept = len(request.entries) - len(skipped)
-    meta = {"key": request.key, "images": kept, "skipped": [[image.name, image.reason] for image in skipped]}
+    named = [[image.name, image.reason] for image in skipped]
+    meta = {"key": request.key, "origin": request.origin, "images": kept, "skipped": named}
     return json.dumps(meta, indent=1).encode()
 
 

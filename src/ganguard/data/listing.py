@@ -1,0 +1,186 @@
+"""What a source's files are: images in class folders, or images without classes.
+
+The classes are the top folders, sorted by name; nested files belong to their top folder. Hidden files and other
+suffixes than those of images are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from ganguard.data.sources import Entry, File, FileSource, Listing, name_bytes
+from ganguard.errors import DataError
+
+SUFFIXES = frozenset(
+    {
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".jfif",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+    }
+)
+_SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+_NAMED_AT_MOST = 20
+
+
+def list_classes(source: FileSource) -> Listing:
+    """Sort the source's images into classes.
+
+    Folders that hold nothing but one folder, as in a zip of a folder, are gone through.
+
+    Raises:
+        DataError: no images, no class folders around them, or only one.
+    """
+    images, others = _split(source)
+    if not images:
+        raise DataError(_nothing_found(source.path, others))
+    prefix = _wrapping(images)
+    inside: dict[str, list[File]] = {}
+    for file in images:
+        class_name, slash, _ = file.name.removeprefix(prefix).partition("/")
+        inside.setdefault(class_name if slash else "", []).append(file)
+    loose = len(inside.pop("", ()))
+    place = source.path / prefix
+    if not inside:
+        raise DataError(_no_folders(place, loose))
+    label_names = tuple(sorted(inside))
+    check_classes(place, label_names, len(images) - loose)
+    entries = tuple(
+        Entry(file.name, label, file.size, file.stamp)
+        for label, class_name in enumerate(label_names)
+        for file in sorted(inside[class_name])
+    )
+    empty = () if prefix else tuple(sorted(set(source.folders()) - set(label_names)))
+    notices = (*_class_notices(place, prefix, label_names, loose, empty), *_other_files(source.path, others))
+    return Listing(label_names, entries, notices)
+
+
+def list_flat(source: FileSource) -> Listing:
+    """All images of the source by name, whatever folders they lie in; without labels.
+
+    Raises:
+        DataError: no images.
+    """
+    images, others = _split(source)
+    if not images:
+        raise DataError(_nothing_found(source.path, others))
+    entries = tuple(Entry(file.name, 0, file.size, file.stamp) for file in sorted(images))
+    return Listing((), entries, tuple(_other_files(source.path, others)))
+
+
+def check_classes(place: Path | str, present: Collection[str], images: int) -> None:
+    """Raises ``DataError`` where there are not two classes to tell apart."""
+    if len(present) == 1:
+        raise DataError(
+            f"All {images:,} images in {place} are of one class, {next(iter(present))}; a conditional GAN needs two or "
+            f"more to tell apart. Put each class into a folder of its own, or train progan_local.py, which needs none."
+        )
+
+
+def _split(source: FileSource) -> tuple[list[File], Counter[str]]:
+    """The images, and how many other files there are by suffix."""
+    images: list[File] = []
+    others: Counter[str] = Counter()
+    for file in source.files():
+        suffix = Path(file.name).suffix.lower()
+        if suffix in SUFFIXES:
+            images.append(file)
+        else:
+            others[suffix or "no suffix"] += 1
+    return images, others
+
+
+def _wrapping(images: list[File]) -> str:
+    """The folders that all images lie in and that hold nothing but one folder: ``"cats and dogs/"``, often ``""``."""
+    prefix = ""
+    while True:
+        tops = {file.name.removeprefix(prefix).partition("/")[0] for file in images}
+        inner = f"{prefix}{min(tops)}/"
+        if len(tops) > 1 or any("/" not in file.name.removeprefix(inner) for file in images):
+            return prefix
+        prefix = inner
+
+
+def _nothing_found(path: Path, others: Counter[str]) -> str:
+    seen = f", only other files ({_most_common(others)})" if others else ""
+    return (
+        f"{path} holds no images{seen}. Expected are class folders with images in them, such as "
+        f"{path / 'cats' / '1.jpg'}; known suffixes: {' '.join(sorted(SUFFIXES))}."
+    )
+
+
+def _no_folders(place: Path, loose: int) -> str:
+    return (
+        f"{place} holds {loose:,} images but no class folders. Put the images of each class into a folder of its own, "
+        f"such as {place / 'cats' / '1.jpg'}, or give a table of their attributes, as in "
+        f"--attributes list_attr_celeba.csv."
+    )
+
+
+def _class_notices(
+    place: Path, prefix: str, label_names: tuple[str, ...], loose: int, empty: tuple[str, ...]
+) -> Iterator[str]:
+    if prefix:
+        yield f"The classes are the folders in {place}: {named(label_names)}."
+    if loose:
+        yield f"{loose:,} images lie directly in {place}, in no class folder: left out."
+    if empty:
+        yield f"No image lies in {named(empty)}: left out of the classes."
+    if {name.lower() for name in label_names} <= _SPLIT_NAMES:
+        yield (
+            f"The classes are named {', '.join(label_names)}, which looks like a split of a data set: "
+            f"did you mean {place / label_names[0]}?"
+        )
+
+
+def _other_files(path: Path, others: Counter[str]) -> Iterator[str]:
+    if others:
+        yield f"{others.total():,} files in {path} are no images ({_most_common(others)}): left out."
+
+
+def _most_common(others: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(3))
+
+
+def named(names: Collection[str], at_most: int = _NAMED_AT_MOST) -> str:
+    """The names in a row, and how many more there are."""
+    shown = ", ".join(list(names)[:at_most])
+    return shown if len(names) <= at_most else f"{shown} and {len(names) - at_most:,} more"
+
+
+def balanced_subset(listing: Listing, limit: int) -> Listing:
+    """At most ``limit`` images, as evenly from all classes as they allow; the same ones each time.
+
+    Which images of a class are taken depends on their names alone, so that new files displace few of the others.
+
+    Raises:
+        DataError: fewer images than classes were asked for.
+    """
+    classes = len({entry.label for entry in listing.entries})
+    if limit < classes:
+        raise DataError(
+            f"A limit of {limit:,} images is less than the {classes:,} classes. "
+            f"Raise the limit, so that every class has an image."
+        )
+    ranked = sorted(listing.entries, key=lambda entry: hashlib.sha256(name_bytes(entry.name)).digest())
+    seen: Counter[int] = Counter()
+    turns = []
+    for entry in ranked:
+        seen[entry.label] += 1
+        turns.append((seen[entry.label], entry.label, entry))
+    chosen = sorted(entry for _, _, entry in sorted(turns)[:limit])
+    chosen.sort(key=lambda entry: (entry.label, entry.name))
+    return listing._replace(entries=tuple(chosen))

@@ -50,6 +50,15 @@ def test_the_best_fid_is_marked():
     assert panel["best: 40\nin epoch 25"] == ([25], [40])
 
 
+def test_scores_made_otherwise_are_not_compared():
+    rows = [row | {"about": {"extractor": "a" if row["epoch"] < 20 else "b"}} for row in history(30)]
+    rows[4]["fid"] = 1.0
+    panel = drawn(rows)["FID (lower is better)"]
+    assert panel["fid, measured otherwise:\nnot comparable"] == ([5, 10, 15], [1, 55, 50])
+    assert panel["fid"] == ([20, 25, 30], [45, 40, 45])
+    assert panel["best: 40\nin epoch 25"] == ([25], [40])
+
+
 def test_values_that_are_not_finite_leave_gaps():
     rows = history(5)
     rows[1]["loss_g"], rows[2]["loss_g"] = math.nan, math.inf

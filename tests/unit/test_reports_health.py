@@ -105,6 +105,14 @@ def test_a_fid_that_wavers_is_not():
     assert findings(history(5, fid=lambda e: 10.0 * e)) == []  # too few to say
 
 
+def test_scores_made_otherwise_are_not_compared():
+    rows = history(60, fid=lambda e: (10.0 if e < 55 else 90.0) if e % 5 == 0 else None)
+    assert len(findings(rows)) == 1
+    rows = [row | {"about": {"extractor": "a" if row["epoch"] < 55 else "b"}} for row in rows]
+    assert findings(rows) == []
+    assert chart(rows)[-1].endswith("first 90  last 90  best 90 (epoch 55)")
+
+
 def test_a_speed_that_falls_to_less_than_half_is_named():
     rows = history(20, images_per_second=lambda e: 800.0 if e < 18 else 300.0)
     assert findings(rows) == ["the speed has fallen to less than half: 800 images/s before, 300 in the last 3 epochs."]

@@ -34,7 +34,8 @@ def save_curves(rows: Rows, path: str | Path, *, title: str = "") -> None:
     flushed to the disk, since it can be made again. Draws no random numbers and leaves matplotlib's settings alone.
 
     Args:
-        rows: one dict a finished epoch: ``epoch`` (from 1), ``step`` (iterations), maybe ``images``, and named numbers.
+        rows: one dict a finished epoch: ``epoch`` (from 1), ``step`` (iterations), maybe ``images``, and named numbers;
+            ``about`` says with what its score was made, and scores are compared only where that is equal.
         path: of the picture; its folder is made.
         title: a line above.
 
@@ -62,10 +63,16 @@ def value_names(rows: Rows) -> list[str]:
     return list(dict.fromkeys(numbers))
 
 
+def comparable(rows: Rows, name: str) -> list[Mapping[str, Any]]:
+    """The rows that have a score, made with what the last one was made with (their ``about``)."""
+    scored = [row for row in rows if name in row]
+    return [row for row in scored if row.get("about") == scored[-1].get("about")]
+
+
 def best_of(rows: Rows, name: str) -> Mapping[str, Any] | None:
-    """The row with the lowest finite value of a name."""
-    scored = [row for row in rows if math.isfinite(row.get(name, math.nan))]
-    return min(scored, key=lambda row: float(row[name]), default=None)
+    """The row with the lowest finite value of a name, of those that can be compared with the last."""
+    finite = [row for row in comparable(rows, name) if math.isfinite(row[name])]
+    return min(finite, key=lambda row: float(row[name]), default=None)
 
 
 @contextlib.contextmanager
@@ -114,8 +121,11 @@ def _losses(axis: Axes, rows: Rows, names: Sequence[str]) -> None:
 
 def _scores(axis: Axes, rows: Rows, names: Sequence[str]) -> None:
     for name in names:
-        scored = [row for row in rows if name in row]  # epochs in which it wasn't measured are no gap
+        scored = comparable(rows, name)  # epochs in which it wasn't measured are no gap
         values = [float(row[name]) for row in scored]
+        if others := [row for row in rows if name in row and row.get("about") != scored[-1].get("about")]:
+            label = f"{name}, measured otherwise:\nnot comparable"
+            axis.plot(_epochs(others), [row[name] for row in others], label=label, color="silver", **_look(others))
         line = axis.plot(_epochs(scored), values, label=name, **_look(scored))[0]
         if best := best_of(rows, name):
             label = f"best: {best[name]:.4g}\nin epoch {best['epoch']}"

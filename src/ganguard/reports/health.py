@@ -12,7 +12,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from ganguard.reports.curves import SPEED, Rows, best_of, value_names
+from ganguard.reports.curves import SPEED, Rows, best_of, comparable, value_names
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII = ".:-=+*#@"  # from low to high, for terminals without blocks, as Windows' cp1252
@@ -28,8 +28,8 @@ def chart(rows: Rows, *, width: int = 80, encoding: str | None = None) -> list[s
     """Lines that show a history: a curve, first, last and best value of each number; then what is wrong, if anything.
 
     Args:
-        rows: one dict a finished epoch: ``epoch`` (from 1) and named numbers; ``fid…`` and ``images_per_second`` have
-            a best value, losses have none.
+        rows: one dict a finished epoch, as for ``curves.save_curves``; ``fid…`` and ``images_per_second`` have a best
+            value, losses have none.
         width: columns; at least 60 are taken.
         encoding: what the terminal shows; None: standard output's.
     """
@@ -60,7 +60,8 @@ def _ramp(encoding: str) -> str:
 
 
 def _values(rows: Rows, name: str) -> list[float]:
-    return [float(row[name]) for row in rows if name in row]
+    having = comparable(rows, name) if name.startswith("fid") else [row for row in rows if name in row]
+    return [float(row[name]) for row in having]
 
 
 def _numbers(rows: Rows, name: str) -> str:
@@ -123,7 +124,7 @@ def _critic_at_nothing(rows: Rows) -> Iterator[str]:
 
 def _rising(rows: Rows, name: str) -> Iterator[str]:
     """The last third's later half is above its earlier one, and its end above both its beginning and the best."""
-    scored = [row for row in rows if name in row and math.isfinite(row[name])]
+    scored = [row for row in comparable(rows, name) if math.isfinite(row[name])]
     best = best_of(scored, name)
     third = scored[-max(_RECENT, len(scored) // 3) :]
     if len(scored) < _ENOUGH or best is None:

@@ -94,7 +94,7 @@ def _serve() -> dict:
     """Answer until the input ends; returns, in a forked child, the job that it is to do."""
     import torch
 
-    import ganguard.guard  # noqa: F401
+    import ganguard.training.cgan  # noqa: F401
 
     weight = torch.nn.Parameter(torch.zeros(1))
     weight.grad = torch.zeros(1)

@@ -11,6 +11,7 @@ from ganguard.networks.cgan import build_critic, build_generator
 from ganguard.networks.cgan_spec import CganSpec
 from ganguard.networks.ema import GeneratorAverage
 from ganguard.networks.presets import LOSS_PRESETS
+from ganguard.training.cgan_config import CganConfig
 from ganguard.training.cgan_step import CganStep, make_optimizers, scale_learning_rates
 from ganguard.training.objectives import make_objective
 from ganguard.training.schedules import linear_decay
@@ -42,7 +43,7 @@ def make_step(critic_steps=1, *, spec=SPEC, loss="hinge", **options):
         average=GeneratorAverage(generator),
         generator_optimizer=generator_optimizer,
         critic_optimizer=critic_optimizer,
-        objective=make_objective(loss),
+        objective=make_objective(loss, penalty=preset.penalty),
         critic_steps=critic_steps,
         **options,
     )
@@ -184,7 +185,7 @@ def test_penalties_are_logged_beside_the_losses():
 
 def test_a_penalty_for_hinge_is_a_usage_error():
     with pytest.raises(UsageError, match="--penalty"):
-        make_objective("hinge", penalty=10)
+        _ = CganConfig(loss="hinge", penalty=10.0).preset
 
 
 def test_the_learning_rate_falls_to_zero_over_the_last_epochs():

@@ -52,7 +52,7 @@ LOSS_PRESETS = {
         learning_rate=4e-4,
         critic_learning_rate_factor=1.0,
         betas=(0.0, 0.9),
-        critic_steps=5,
+        critic_steps=2,
         penalty=10.0,
         spectral=False,
     ),

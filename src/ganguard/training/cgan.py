@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,41 +12,24 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ganguard.data import LabelledImages, open_images
-from ganguard.errors import UsageError
+from ganguard.data import LabelledImages
 from ganguard.guard import Guard
+from ganguard.metrics import Fid, find_extractor
 from ganguard.networks.cgan import build_critic, build_generator
 from ganguard.networks.cgan_spec import CganSpec
 from ganguard.networks.ema import GeneratorAverage
-from ganguard.networks.presets import CGAN_DEFAULTS, DEFAULT_LOSS, LOSS_PRESETS, default_width
-from ganguard.protection import cards
-from ganguard.reports import console
-from ganguard.reports.grids import save_grid
+from ganguard.networks.presets import default_width
+from ganguard.reports import console, health
 from ganguard.reports.training_line import TrainingLine
-from ganguard.store.durable import why
 from ganguard.store.resume import Request
-from ganguard.streams import derive
 from ganguard.training.cgan_config import NOT_OF_THE_RUN, STRUCTURAL, CganConfig
-from ganguard.training.cgan_step import CganStep, make_optimizers, to_label_vectors
+from ganguard.training.cgan_data import open_data
+from ganguard.training.cgan_reports import CganReports
+from ganguard.training.cgan_samples import FixedLatents, grid_columns
+from ganguard.training.cgan_step import CganStep, make_optimizers, scale_learning_rates
+from ganguard.training.devices import choose_device
 from ganguard.training.objectives import make_objective
-
-_ROWS = 8  # of a sample grid
-_DEVICES = ("cpu", "cuda", "mps", "xpu")
-
-
-class FixedLatents:
-    """The latents and labels of the sample grids: the same through the whole run, whatever else is drawn."""
-
-    def __init__(self, *, classes: int, latent_size: int, seed: int) -> None:
-        own = torch.Generator().manual_seed(derive(seed, "fixed latents"))
-        self.latents = torch.randn(_ROWS * classes, latent_size, generator=own)
-        self.labels = torch.arange(classes).repeat(_ROWS)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"latents": self.latents, "labels": self.labels}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.latents, self.labels = state["latents"], state["labels"]
+from ganguard.training.schedules import linear_decay
 
 
 class CganTraining:
@@ -63,51 +47,59 @@ class CganTraining:
     def __init__(self, config: CganConfig, request: Request, say: Callable[[str], None]) -> None:
         self._config = config
         self._request = request
-        self._device = _choose_device(config.device, say)
+        self._preset = config.preset
+        self._device = choose_device(config.device, say)
         self._root = Path(config.run_dir)
-        self._images = open_images(
-            config.data,
-            image_size=config.image_size,
-            channels=config.data_channels,
-            cache_dir=self._root / "cache",
-            cache_limit=config.cache_bytes,
-            limit=config.limit_images,
-            say=say,
-        )
+        self._images = open_data(config, cache_dir=self._root / "cache", say=say)
+        self._fid = self._make_fid(say)
         self._build()
 
+    def _make_fid(self, say: Callable[[str], None]) -> Fid | None:
+        config = self._config
+        if not config.fid_every:
+            return None
+        return Fid(
+            self._images,
+            find_extractor(config.fid_weights, say=say),
+            samples=config.fid_samples,
+            cache_dir=self._root / "cache",
+            seed=config.seed,
+            device=self._device,
+            say=say,
+        )
+
     def _build(self) -> None:
-        config, classes = self._config, len(self._images.label_names)
+        config, preset = self._config, self._preset
         torch.manual_seed(config.seed)
-        self._width = config.width or default_width(self._device.type)
-        preset = LOSS_PRESETS[DEFAULT_LOSS]
         self._spec = CganSpec(
             image_size=config.image_size,
             channels=config.data_channels,
-            width=self._width,
-            latent_size=CGAN_DEFAULTS.latent_size,
+            width=config.width or default_width(self._device.type),
+            latent_size=config.latent_size,
             label_names=self._images.label_names,
-            multi_label=False,
+            multi_label=self._images.attributes,
         )
         generator = build_generator(self._spec).to(self._device)
-        critic = build_critic(self._spec, spectral=preset.spectral).to(self._device)
+        self._critic = build_critic(self._spec, spectral=preset.spectral).to(self._device)
         self._average = GeneratorAverage(generator)
-        opt_g, opt_d = make_optimizers(generator, critic, preset, learning_rate=config.learning_rate)
-        self._fixed = FixedLatents(classes=classes, latent_size=CGAN_DEFAULTS.latent_size, seed=config.seed)
+        self._optimizers = make_optimizers(generator, self._critic, preset)
+        self._fixed = FixedLatents(grid_columns(self._images), latent_size=config.latent_size, seed=config.seed)
         self._step = CganStep(
             generator=generator,
-            critic=critic,
+            critic=self._critic,
             average=self._average,
-            generator_optimizer=opt_g,
-            critic_optimizer=opt_d,
-            objective=make_objective(DEFAULT_LOSS),
+            generator_optimizer=self._optimizers[0],
+            critic_optimizer=self._optimizers[1],
+            objective=make_objective(config.loss, penalty=preset.penalty),
             critic_steps=preset.critic_steps,
+            part_size=config.batch_size if config.accumulation > 1 else None,
+            precision=getattr(torch, config.precision),
         )
         self._parts = {
             "generator": generator,
-            "critic": critic,
-            "opt_g": opt_g,
-            "opt_d": opt_d,
+            "critic": self._critic,
+            "opt_g": self._optimizers[0],
+            "opt_d": self._optimizers[1],
             "ema": self._average,
             "fixed": self._fixed,
         }
@@ -135,89 +127,76 @@ class CganTraining:
             say=line.say,
         )
 
-    def run(self) -> None:
-        """Train to the last epoch.
-
-        Raises:
-            Stopped, NotSaved: see ``ganguard.errors``.
-        """
-        loader: DataLoader[Any] = DataLoader(
+    def _loader(self) -> DataLoader[Any]:
+        return DataLoader(
             self._images,  # type: ignore[arg-type]  # a map-style data set, without importing torch for the name
-            batch_size=self._config.batch_size,
+            batch_size=self._config.batch_size * self._config.accumulation,
             shuffle=True,
             num_workers=self._config.workers,
             persistent_workers=self._config.workers > 0,
             pin_memory=self._device.type == "cuda",
             collate_fn=LabelledImages.collate,
         )
-        with TrainingLine(len(self._images), self._config.epochs) as line, self._guard(line) as guard:
-            for epoch in guard.epochs(self._config.epochs):
-                losses = self._train_epoch(guard, loader, line)
-                self._sample(guard, epoch, losses, line)
-        console.say(f"Finished: {self._config.epochs} epochs; the newest checkpoint is in {guard.folder}.")
 
-    def _train_epoch(self, guard: Guard, loader: DataLoader[Any], line: TrainingLine) -> dict[str, Tensor]:
-        """Returns the epoch's last losses."""
+    def run(self) -> None:
+        """Train to the last epoch.
+
+        Raises:
+            Stopped, NotSaved: see ``ganguard.errors``.
+        """
+        loader, config = self._loader(), self._config
+        with TrainingLine(len(self._images), config.epochs) as line:
+            guard = self._guard(line)
+            try:
+                with guard:
+                    reports = self._reports(guard, line)
+                    for epoch in guard.epochs(config.epochs):
+                        self._train_epoch(guard, loader, line, reports)
+                        reports.epoch_ended(epoch)
+                    reports.close()
+            finally:
+                for text in health.chart(guard.history):
+                    line.say(text)
+        console.say(f"Finished: {config.epochs} epochs; the newest checkpoint is in {guard.folder}.")
+
+    def _reports(self, guard: Guard, line: TrainingLine) -> CganReports:
+        return CganReports(
+            guard,
+            line,
+            root=self._root,
+            spec=self._spec,
+            generator=self._average.module,
+            critic=self._critic,
+            fixed=self._fixed,
+            fid=self._fid,
+            sample_every=self._config.sample_every,
+            fid_every=self._config.fid_every,
+            epochs=self._config.epochs,
+            device=self._device,
+        )
+
+    def _train_epoch(self, guard: Guard, loader: DataLoader[Any], line: TrainingLine, reports: CganReports) -> None:
         latest: dict[str, Tensor] = {}
+        began, seen_before = time.monotonic(), guard.images
         for images, labels in guard.batches(loader):
+            self._set_learning_rates(guard.images)
             losses = self._step(images, labels, step=guard.step, images_seen=guard.images)
             guard.log(**losses)
             latest |= losses
+            reports.step(guard.step + 1, losses)
             if line.advance(len(labels)):
-                done = min((guard.batch + 1) * self._config.batch_size, len(self._images))
+                done = min(guard.images - (guard.epoch - 1) * len(self._images) + len(labels), len(self._images))
                 line.show(epoch=guard.epoch, done=done, losses=latest, saved_s_ago=guard.seconds_since_save)
-        return latest
+        if latest:
+            float(latest["loss_d"])  # waits for the device
+            guard.log(images_per_second=(guard.images - seen_before) / (time.monotonic() - began))
 
-    def _sample(self, guard: Guard, epoch: int, losses: Mapping[str, Tensor], line: TrainingLine) -> None:
-        every = self._config.sample_every
-        if not every or (epoch % every and epoch != self._config.epochs):
-            return
-        path = self._root / "samples" / f"cgan_{guard.run}" / f"epoch_{epoch:04d}.png"
-        names = self._images.label_names
-        try:
-            save_grid(self.samples(), path, columns=len(names), class_names=names)
-        except OSError as error:
-            line.say(f"The samples of epoch {epoch} were not written: {why(error)}. Training goes on.")
-            return
-        shown = "".join(f"{name} {float(value):.3f}, " for name, value in losses.items())
-        line.say(f"epoch {epoch}: {shown}{line.images_per_second:.0f} images/s, samples in {path}")
-
-    @torch.no_grad()
-    def samples(self) -> Tensor:
-        """The grid's images (rows x classes, C, S, S) in [-1, 1], from the averaged generator."""
-        labels = to_label_vectors(self._fixed.labels.to(self._device), len(self._images.label_names))
-        pictures: Tensor = self._average.module(self._fixed.latents.to(self._device), labels)
-        return pictures.cpu()
-
-
-def _choose_device(name: str, say: Callable[[str], None]) -> torch.device:
-    if not torch.cuda.is_available() and (unused := cards.seen_by_driver()):
-        say(
-            f"The driver sees {', '.join(unused)}, but this PyTorch cannot use it: training would run on the CPU. "
-            "Install the build for your card: https://pytorch.org/get-started/locally/"
+    def _set_learning_rates(self, images_seen: int) -> None:
+        factor = linear_decay(
+            images_seen=images_seen,
+            images_an_epoch=len(self._images),
+            epochs=self._config.epochs,
+            decay_epochs=self._config.decay_epochs,
         )
-    device = torch.device(_best_device()) if name == "auto" else _named_device(name)
-    say(f"Training on {device}.")
-    return device
-
-
-def _named_device(name: str) -> torch.device:
-    kind = name.split(":")[0]
-    if kind not in _DEVICES:
-        raise UsageError(
-            f"--device {name} is none that can be trained on. Use one of {', '.join(_DEVICES)}, or leave it out."
-        )
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(
-            f"--device {name}: this PyTorch sees no such device. Use --device cpu, or leave it out."
-        ) from error
-    return device
-
-
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+        rate = self._preset.learning_rate
+        scale_learning_rates(self._optimizers, (rate, rate * self._preset.critic_learning_rate_factor), factor)

@@ -31,11 +31,9 @@ def generator_turn(step: int, critic_steps: int) -> bool:
     return (step + 1) % critic_steps == 0
 
 
-def make_optimizers(
-    generator: nn.Module, critic: nn.Module, preset: LossPreset, *, learning_rate: float | None = None
-) -> tuple[Adam, Adam]:
-    """Adam for the generator at ``learning_rate`` (the preset's unless given), and for the critic at its multiple."""
-    rate = learning_rate or preset.learning_rate
+def make_optimizers(generator: nn.Module, critic: nn.Module, preset: LossPreset) -> tuple[Adam, Adam]:
+    """Adam for the generator, and for the critic at its multiple of the learning rate."""
+    rate = preset.learning_rate
     return (
         Adam(generator.parameters(), rate, betas=preset.betas),
         Adam(critic.parameters(), rate * preset.critic_learning_rate_factor, betas=preset.betas),

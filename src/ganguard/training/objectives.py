@@ -8,8 +8,6 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from ganguard.errors import UsageError
-from ganguard.networks.presets import LOSS_PRESETS
 from ganguard.training import losses
 
 Critic: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -75,16 +73,11 @@ class RelativisticPenalty:
         return losses.relativistic_generator_loss(real_scores, critic(fakes, label_vectors).float())
 
 
-def make_objective(loss: str, *, penalty: float | None = None) -> Objective:
-    """The objective of a name in ``LOSS_PRESETS``; ``penalty`` is the preset's weight unless given."""
-    weight = LOSS_PRESETS[loss].penalty if penalty is None else penalty
+def make_objective(loss: str, *, penalty: float) -> Objective:
+    """The objective of a name in ``LOSS_PRESETS``; ``penalty`` is the weight of its penalty, if it has one."""
     if loss == "wgan-gp":
-        return WassersteinPenalty(weight)
-    if loss == "relativistic":
-        return RelativisticPenalty(weight)
-    if penalty:
-        raise UsageError(f"--penalty belongs to wgan-gp and relativistic; {loss} has none.")
-    return Hinge()
+        return WassersteinPenalty(penalty)
+    return RelativisticPenalty(penalty) if loss == "relativistic" else Hinge()
 
 
 def _scores_of_both(critic: Critic, reals: Tensor, fakes: Tensor, label_vectors: Tensor) -> tuple[Tensor, Tensor]:

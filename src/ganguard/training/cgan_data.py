@@ -1,0 +1,32 @@
+"""The images of a conditional GAN's run, as its settings ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ganguard.data import AttributeTable, LabelledImages, open_images
+from ganguard.training.cgan_config import CganConfig
+
+
+def open_data(config: CganConfig, *, cache_dir: Path, say: Callable[[str], None]) -> LabelledImages:
+    """Open them, decoding them into the cache where they are not there.
+
+    Raises:
+        DataError: they cannot be trained on.
+    """
+    names = tuple(name.strip() for name in (config.attribute_names or "").split(",") if name.strip())
+    table = None
+    if config.attributes or names:
+        table = AttributeTable(Path(config.attributes) if config.attributes else None, names)
+    return open_images(
+        config.data,
+        image_size=config.image_size,
+        channels=config.data_channels,
+        cache_dir=cache_dir,
+        cache_limit=config.cache_bytes,
+        limit=config.limit_images,
+        attributes=table,
+        flip=config.flip,
+        say=say,
+    )

@@ -1,0 +1,122 @@
+"""What a person sees of a conditional GAN's run: grids, curves, TensorBoard, scores. None of it fails the training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganguard.errors import SaveFailed
+from ganguard.guard import Guard
+from ganguard.metrics import Fid
+from ganguard.networks.cgan_spec import CganSpec
+from ganguard.reports.board import Board
+from ganguard.reports.curves import save_curves
+from ganguard.reports.grids import save_grid
+from ganguard.reports.training_line import TrainingLine
+from ganguard.store.durable import why
+from ganguard.training.best import BestPair
+from ganguard.training.cgan_samples import FixedLatents, make_images
+
+_BOARD_EVERY = 50  # steps; a value there waits for the device
+
+
+class CganReports:
+    """Use within the guard, whose run and position it takes over.
+
+    Args:
+        root: everything is written below it.
+        generator: the averaged one; samples and scores are its.
+        fid: None where the run is not scored.
+        sample_every, fid_every: epochs; the last one has both in any case. 0: never.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        line: TrainingLine,
+        *,
+        root: Path,
+        spec: CganSpec,
+        generator: nn.Module,
+        critic: nn.Module,
+        fixed: FixedLatents,
+        fid: Fid | None,
+        sample_every: int,
+        fid_every: int,
+        epochs: int,
+        device: torch.device,
+    ) -> None:
+        self._guard, self._line, self._root = guard, line, root
+        self._spec, self._generator, self._critic = spec, generator, critic
+        self._fixed, self._fid, self._device = fixed, fid, device
+        self._sample_every, self._fid_every, self._epochs = sample_every, fid_every, epochs
+        own = guard.run.partition("_branch_")[0]  # a branch goes on in its run's curves and journal
+        self._logs = root / "logs" / f"cgan_{own}"
+        self._board = Board(self._logs / "tensorboard", step=guard.step, say=line.say)
+        self._board.epochs(guard.history)
+        self._best = BestPair(root / "models" / f"cgan_{guard.run}")
+        for text in self._best.mend():
+            line.say(text)
+
+    def step(self, step: int, losses: Mapping[str, Tensor]) -> None:
+        """Once a batch; ``step`` counts it."""
+        if step % _BOARD_EVERY == 0:
+            self._board.scalars(step, {f"step/{name}": float(value) for name, value in losses.items()})
+
+    def epoch_ended(self, epoch: int) -> None:
+        """In an epoch's tail: samples and score where they are due, then curves."""
+        row: dict[str, Any] = {"epoch": epoch, "step": self._guard.step, "images": self._guard.images}
+        row |= self._guard.means
+        if self._due(epoch, self._fid_every) and self._fid is not None:
+            row["fid"] = self._score(self._fid, epoch)
+        if self._due(epoch, self._sample_every):
+            self._sample(epoch)
+        self._board.epochs([row])
+        self._draw([*self._guard.history, row])
+        shown = ", ".join(f"{name} {row[name]:.4g}" for name in row if name not in ("epoch", "step", "images"))
+        self._line.say(f"epoch {epoch}: {shown}")
+
+    def close(self) -> None:
+        self._board.close()
+
+    def _due(self, epoch: int, every: int) -> bool:
+        return every > 0 and (epoch % every == 0 or epoch == self._epochs)
+
+    def _sample(self, epoch: int) -> None:
+        path = self._root / "samples" / f"cgan_{self._guard.run}" / f"epoch_{epoch:04d}.png"
+        fixed = self._fixed
+        images = make_images(self._generator, fixed.latents, fixed.labels, device=self._device)
+        try:
+            save_grid(images, path, columns=fixed.columns, class_names=fixed.names(self._spec))
+        except OSError as error:
+            self._line.say(f"The samples of epoch {epoch} were not written: {why(error)}. Training goes on.")
+            return
+        self._board.image(self._guard.step, "samples", path)
+        self._line.say(f"Samples in {path}")
+
+    def _score(self, fid: Fid, epoch: int) -> float:
+        def sample(labels: Tensor, generator: torch.Generator) -> Tensor:
+            latents = torch.randn(len(labels), self._spec.latent_size, generator=generator)
+            return make_images(self._generator, latents, labels, device=self._device)
+
+        score = fid.score(sample)
+        if self._guard.score(fid=score.value, about=score.about):
+            self._keep_best(epoch)
+        return score.value
+
+    def _keep_best(self, epoch: int) -> None:
+        step, score = self._guard.step, self._guard.best or {}
+        try:
+            self._best.write(self._generator, self._critic, spec=self._spec, epoch=epoch, step=step, score=score)
+        except SaveFailed as error:
+            self._line.say(f"The best pair of epoch {epoch} was not written: {error}. Training goes on.")
+
+    def _draw(self, rows: list[dict[str, Any]]) -> None:
+        try:
+            save_curves(rows, self._logs / "curves.png")
+        except (OSError, ImportError) as error:
+            self._line.say(f"The curves were not drawn: {error}. Training goes on.")

@@ -58,11 +58,11 @@ def test_a_level_without_epochs_is_left_out():
     assert [schedule.at(n).level for n in (0, 19, 20, 39)] == [0, 0, 2, 2]
 
 
-def test_passes_count_a_level_anew():
-    assert in_epochs([3, 2], images=10).passes(0, 10) == 5
-    assert in_epochs([3, 2], images=10).passes(30, 10) == 2
-    assert in_images(levels=2, stabilize=25, fade=10).passes(0, 10) == 3 + 4
-    assert in_epochs([3, 2], images=10).passes(50, 10) == 0
+def test_passes_that_are_left_of_a_level():
+    first, second = in_epochs([3, 2], images=10).phases
+    assert [first.passes_left(n, 10) for n in (0, 9, 10, 25, 29)] == [3, 3, 2, 1, 1]
+    assert [second.passes_left(n, 10) for n in (30, 41)] == [2, 1]
+    assert in_images(levels=2, stabilize=25, fade=10).phases[0].passes_left(0, 10) == 3
 
 
 def test_editing_a_passed_level_changes_nothing():
@@ -92,6 +92,8 @@ def test_unedited_settings_give_the_same_schedule_whenever_it_is_built():
         for n in range(schedule.total):
             begun = [phase for phase in schedule.phases if phase.begins <= n]
             assert frozen(schedule, begun, n).phases == schedule.phases
+            if len(begun) > 1:
+                assert frozen(schedule, begun[:-1], n).phases == schedule.phases  # overstepped, not begun yet
 
 
 def test_a_data_set_that_grew_leaves_the_fade_under_way_alone():

@@ -26,6 +26,10 @@ class Phase:
         """The weight of the level against the one below, 0 to 1."""
         return min(1.0, max(0, images - self.fades_from) / self.fade) if self.fade else 1.0
 
+    def passes_left(self, seen: int, images: int) -> int:
+        """At least so many passes through ``images`` images are left of it after ``seen`` ones, the last one cut."""
+        return max(1, -(-(self.ends - max(seen, self.fades_from)) // images))
+
 
 class Stage(NamedTuple):
     """What a batch is trained with."""
@@ -58,11 +62,6 @@ class Schedule:
     def total(self) -> int:
         """After so many images the training is finished."""
         return self.phases[-1].ends
-
-    def passes(self, seen: int, images: int) -> int:
-        """How many passes through ``images`` images are left after ``seen`` ones; a new level begins a new pass."""
-        spans = (phase.ends - max(seen, phase.fades_from) for phase in self.phases)
-        return sum(-(-span // images) for span in spans if span > 0)
 
 
 def in_epochs(epochs: Sequence[float], *, images: int, first_level: int = 0, begins: int = 0) -> Schedule:
@@ -100,8 +99,9 @@ def in_images(*, levels: int, stabilize: int, fade: int, first_level: int = 0, b
 def frozen(asked: Schedule, begun: Sequence[Phase], images: int) -> Schedule:
     """``asked`` from the position ``images`` on; what has begun stays as it was.
 
-    A level that is passed keeps its place. The one under way keeps its beginning and its fade, and gets the length
-    that is asked for, but does not end before it has faded in, nor before ``images``. The later ones follow it.
+    A level that is passed keeps its place. The one under way keeps its beginning and its fade. Where another length
+    is asked for than it has, it gets that, but ends neither before it has faded in nor before ``images``. The later
+    ones follow it.
 
     Args:
         asked: what the settings say now, from the same first level on.
@@ -111,7 +111,9 @@ def frozen(asked: Schedule, begun: Sequence[Phase], images: int) -> Schedule:
         return asked
     lengths = {phase.level: phase.ends - phase.fades_from for phase in asked.phases}
     now = begun[-1]
-    length = max(lengths.get(now.level, now.ends - now.fades_from), now.fade, images - now.fades_from)
+    length = now.ends - now.fades_from
+    if lengths.get(now.level, length) != length:
+        length = max(lengths[now.level], now.fade, images - now.fades_from)
     phases = [*begun[:-1], replace(now, ends=now.fades_from + length)]
     for phase in asked.phases:
         if phase.level > now.level:

@@ -15,7 +15,7 @@ from ganguard.networks.equalized import halved, upsampled
 from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator
 from ganguard.training.cgan_step import generator_turn, unit_images
 from ganguard.training.losses import drift, gradient_penalty, wasserstein_critic_loss, wasserstein_generator_loss
-from ganguard.training.progan_schedule import Phase, Stage
+from ganguard.training.progan_schedule import Phase, Schedule, Stage
 
 BETAS = (0.0, 0.99)
 HALF_LIFE_IMAGES = 11_000  # of the generator's average: 0.999 an iteration at a batch of 16
@@ -59,6 +59,10 @@ class Growth:
         for optimizer in optimizers:
             optimizer.state.clear()
         return True
+
+    def adjust(self, schedule: Schedule) -> None:
+        """Take over the phases of what has begun: the length of the level under way may have been edited."""
+        self.begun = [phase for phase in schedule.phases if phase.level in {p.level for p in self.begun}]
 
     def state_dict(self) -> dict[str, Any]:
         return {"begun": [asdict(phase) for phase in self.begun], "fitting": self.fitting}
@@ -176,7 +180,7 @@ class ProgressiveStep:
         """One step of the optimizer on ``count`` images; returns their mean loss."""
         while (loss := self._gradients(optimizer, count, loss_of)) is None:
             self.piece = max(1, min(self.piece, count) // 2)
-            _release_memory(next(self.critic.parameters()).device)
+            release_memory(self.generator.base.weight.device)
             self._fewer(self.piece)
         optimizer.step()
         return loss
@@ -204,7 +208,7 @@ def pieces(count: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def _release_memory(device: torch.device) -> None:
+def release_memory(device: torch.device) -> None:
     """Give back what the allocator holds, so that a smaller piece finds it in one block."""
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -1,0 +1,241 @@
+"""The training of the progressive GAN: a loop like anybody's, under the public guard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ganguard.guard import Guard
+from ganguard.networks.ema import GeneratorAverage
+from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator, size_of
+from ganguard.reports import console
+from ganguard.reports.training_line import TrainingLine
+from ganguard.store.durable import why
+from ganguard.store.resume import Request
+from ganguard.training import progan_start
+from ganguard.training.devices import choose_device
+from ganguard.training.progan_config import NOT_OF_THE_RUN, STRUCTURAL, ProganConfig
+from ganguard.training.progan_data import LevelImages, Pyramid
+from ganguard.training.progan_samples import FixedLatents, save_samples
+from ganguard.training.progan_schedule import Phase, Schedule, Stage, frozen, in_epochs, in_images
+from ganguard.training.progan_step import HALF_LIFE_IMAGES, Growth, ProgressiveStep, Weights, make_optimizers
+from ganguard.training.progan_trial import Trials
+
+
+def schedule_of(config: ProganConfig, growth: Growth, *, images: int, seen: int) -> Schedule:
+    """The schedule from here on: what has begun as it was, the rest as the settings say now.
+
+    Args:
+        growth: what has begun.
+        images: in an epoch.
+        seen: so far.
+    """
+    start = growth.begun[0] if growth.begun else None
+    first = start.level if start else config.first_level
+    begins = start.fades_from if start else seen
+    if config.stabilize_kimg is None:
+        epochs = config.progressive_epochs[: config.levels]
+        asked = in_epochs(epochs, images=images, first_level=first, begins=begins)
+    else:
+        fade = config.stabilize_kimg if config.fade_kimg is None else config.fade_kimg
+        asked = in_images(
+            levels=config.levels,
+            stabilize=round(1000 * config.stabilize_kimg),
+            fade=round(1000 * fade),
+            first_level=first,
+            begins=begins,
+        )
+    return frozen(asked, growth.begun, seen)
+
+
+class ProganTraining:
+    """One start of the trainer: builds everything, then ``run``.
+
+    Args:
+        config: the settings, checkpoint's values filled in.
+        request: what to go on from.
+        say: prints a line.
+
+    Raises:
+        UsageError, DataError: it cannot be trained like that.
+    """
+
+    def __init__(self, config: ProganConfig, request: Request, say: Callable[[str], None]) -> None:
+        self._config = config
+        self._request = request
+        self._say = say
+        self._device = choose_device(config.device, say)
+        self._pyramid = Pyramid(config, say)
+        self._build()
+
+    def _build(self) -> None:
+        config = self._config
+        torch.manual_seed(config.seed)
+        shape = {"image_size": config.image_size, "channels": config.channels_img, "width": config.in_channels}
+        self._generator = ProgressiveGenerator(**shape, latent_size=config.z_dim).to(self._device)
+        self._critic = ProgressiveCritic(**shape).to(self._device)
+        self._average = GeneratorAverage(self._generator, half_life_images=HALF_LIFE_IMAGES)
+        self._optimizers = make_optimizers(self._generator, self._critic, learning_rate=config.learning_rate)
+        self._fixed = FixedLatents(latent_size=config.z_dim, seed=config.seed)
+        self._growth = Growth()
+        self._step = ProgressiveStep(
+            generator=self._generator,
+            critic=self._critic,
+            average=self._average,
+            generator_optimizer=self._optimizers[0],
+            critic_optimizer=self._optimizers[1],
+            weights=Weights(penalty=config.lambda_gp),
+            critic_steps=config.critic_iterations,
+            piece=1,
+            fewer=self._fewer,
+        )
+
+    def _guard(self) -> Guard:
+        config = self._config
+        recorded = {k: v for k, v in asdict(config).items() if k not in NOT_OF_THE_RUN}
+        recorded |= {
+            "network": "progan",
+            "img_size": config.image_size,
+            "data": str(Path(config.data_dir).resolve()) if Path(config.data_dir).exists() else config.data_dir,
+        }
+        parts = {
+            "generator": self._generator,
+            "critic": self._critic,
+            "opt_g": self._optimizers[0],
+            "opt_d": self._optimizers[1],
+            "ema": self._average,
+            "fixed": self._fixed,
+            "growth": self._growth,
+        }
+        return Guard(
+            config.weights_dir,
+            parts,
+            config=recorded,
+            may_change=set(recorded) - {*STRUCTURAL, "network"},
+            seed=config.seed,
+            save_every_epochs=int(config.save_model),
+            save_every_batches=config.auto_save_every_n_batches if config.save_model else 0,
+            keep=2,
+            keep_every=0,
+            resume=self._request,
+            journal=Path(config.logs_dir) / f"progan_{self._pyramid.name}_{{run}}" / "journal.jsonl",
+            threads=config.threads,
+            deterministic=config.deterministic,
+            say=lambda text: self._say(text),
+        )
+
+    def run(self) -> None:
+        """Train to the end of the last level.
+
+        Raises:
+            Stopped, NotSaved: see ``ganguard.errors``.
+        """
+        plain, images = self._say, len(self._pyramid)
+        with self._guard() as guard:
+            schedule = schedule_of(self._config, self._growth, images=images, seen=guard.images)
+            self._growth.adjust(schedule)
+            if guard.images >= schedule.total:
+                plain(f"All levels are trained, up to {size_of(schedule.phases[-1].level)} px; nothing is left to do.")
+                return
+            self._pieces = list(self._config.batch_sizes)
+            self._tell(schedule, guard.images)
+            while guard.images < schedule.total:
+                phase = schedule.phase(guard.images)
+                last = guard.epoch - 1 + phase.passes_left(guard.images, images)
+                with TrainingLine(images, last) as line:
+                    self._say = line.say
+                    self._train_level(guard, schedule, phase, last, line)
+                self._say = plain
+        console.say(f"Finished: {size_of(schedule.phases[-1].level)} px; the newest checkpoint is in {guard.folder}.")
+
+    def _tell(self, schedule: Schedule, seen: int) -> None:
+        """What is to come; levels are tried and measured for that."""
+        levels = [p.level for p in schedule.phases if p.ends > seen]
+        trials = Trials(self._step, levels, self._pieces)
+        trials.run(self._say)
+        for level, fitting in trials.fitting.items():
+            self._pieces[level] = max(1, fitting)
+        lines = progan_start.table(
+            schedule,
+            images=len(self._pyramid),
+            batch_sizes=self._config.batch_sizes,
+            accumulation=self._config.gradient_accumulation_steps,
+            seconds=trials.seconds,
+            pairs={level: progan_start.pair_bytes(self._generator, self._critic, level) for level in levels},
+            seen=seen,
+        )
+        for line in lines:
+            self._say(line)
+
+    def _train_level(self, guard: Guard, schedule: Schedule, phase: Phase, last: int, line: TrainingLine) -> None:
+        """What is left of a level: passes through the images, up to epoch ``last``."""
+        begins = self._growth.enter(phase, *self._optimizers)
+        verb = "begins" if begins else "goes on"
+        line.say(f"{size_of(phase.level)} px {verb}: epochs {guard.epoch} to {last}.")
+        fitting = self._growth.fitting
+        self._step.piece = min(self._pieces[phase.level], fitting or self._pieces[phase.level])
+        loader = self._loader(phase.level)
+        for epoch in guard.epochs(last):
+            self._train_epoch(guard, schedule, phase, loader, line)
+            self._sample(guard, phase, epoch, line, level_ends=guard.images >= phase.ends)
+
+    def _train_epoch(
+        self, guard: Guard, schedule: Schedule, phase: Phase, loader: DataLoader[Any], line: TrainingLine
+    ) -> None:
+        latest: dict[str, Tensor] = {}
+        count = len(self._pyramid)
+        began, seen_before = time.monotonic(), guard.images
+        for batch in guard.batches(loader):
+            stage = Stage(phase.level, phase.alpha(guard.images))
+            losses = self._step(batch, stage, step=guard.step, images_seen=guard.images)
+            guard.log(**losses)
+            latest |= losses
+            if line.advance(len(batch)):
+                done = (guard.images - phase.fades_from) % count + len(batch)
+                line.show(epoch=guard.epoch, done=done, losses=latest, saved_s_ago=guard.seconds_since_save)
+            seen = guard.images + len(batch)
+            if seen >= schedule.total or schedule.phase(seen) is not phase:
+                break  # a level that is counted in images ends within a pass
+        if latest:
+            float(latest["loss_d"])  # waits for the device
+            guard.log(images_per_second=(guard.images - seen_before) / (time.monotonic() - began))
+
+    def _loader(self, level: int) -> DataLoader[Any]:
+        config = self._config
+        return DataLoader(
+            self._pyramid.level(level),
+            batch_size=config.batch_sizes[level] * config.gradient_accumulation_steps,
+            shuffle=True,
+            num_workers=config.workers,
+            persistent_workers=config.workers > 0,
+            pin_memory=self._device.type == "cuda",
+            collate_fn=LevelImages.collate,
+        )
+
+    def _fewer(self, piece: int) -> None:
+        self._growth.fitting = piece
+        self._say(
+            f"Out of memory: from now on {piece} image{'s' if piece > 1 else ''} at once, and more of them to a step. "
+            "Nothing is lost; the step is made again."
+        )
+
+    def _sample(self, guard: Guard, phase: Phase, epoch: int, line: TrainingLine, *, level_ends: bool) -> None:
+        every = self._config.sample_every
+        if not level_ends and (not every or epoch % every):
+            return
+        folder = Path(self._config.output_dir) / f"progan_{self._pyramid.name}_{guard.run}"
+        path = folder / f"epoch_{epoch:04d}_{size_of(phase.level):04d}px.png"
+        stage = Stage(phase.level, phase.alpha(guard.images))
+        try:
+            save_samples(self._average.module, self._fixed, stage, path, piece=self._step.piece)
+        except OSError as error:
+            line.say(f"The samples of epoch {epoch} were not written: {why(error)}. Training goes on.")
+            return
+        line.say(f"epoch {epoch}: alpha {stage.alpha:.2f}, {line.images_per_second:.0f} images/s, samples in {path}")

@@ -1,0 +1,200 @@
+"""The settings of a progressive GAN's training: plain data, no torch needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from ganguard.errors import UsageError
+
+SMALLEST, LARGEST = 4, 1024
+SIZES = tuple(SMALLEST << level for level in range(9))
+_GB = 1e9
+
+
+class Numbers(tuple[int, ...]):
+    """Whole numbers, one for each level from 4 px on; on the command line with commas: 16,16,12."""
+
+    def __new__(cls, values: str | Iterable[Any]) -> Self:
+        words = values.replace(",", " ").split() if isinstance(values, str) else list(values)
+        if not all(isinstance(word, str) or (isinstance(word, int) and not isinstance(word, bool)) for word in words):
+            raise ValueError(f"{words} are not whole numbers")
+        return super().__new__(cls, [int(word) for word in words])
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self))
+
+
+_BATCH_SIZES = Numbers([16, 16, 12, 8, 6, 4, 3, 2, 1])
+_EPOCHS = Numbers([20] * 9)
+
+
+def _option(default: Any, help: str, *, metavar: str | None = None, choices: tuple[Any, ...] = ()) -> Any:
+    return field(default=default, metadata={"help": help, "metavar": metavar, "choices": choices})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProganConfig:
+    """Every field is a command-line option of the same name, a key of ``--config FILE``, and, in capitals, a constant
+    of ``progan_local.py``.
+
+    Raises:
+        UsageError: a value that cannot be.
+    """
+
+    data_dir: str = _option("emoji", "a folder (or .zip) of images, or the built-in emoji", metavar="DIR")
+    weights_dir: str = _option("weights", "where the checkpoints go", metavar="DIR")
+    output_dir: str = _option("samples", "where grids and generated images go", metavar="DIR")
+    logs_dir: str = _option("logs", "where the journal goes", metavar="DIR")
+    cache_dir: str = _option("cache", "where the decoded images go", metavar="DIR")
+    start_train_at_img_size: int = _option(4, "the first size that is trained, in px", choices=SIZES)
+    img_size: int | None = _option(
+        None, "the last size, in px (default: as many levels as there are PROGRESSIVE_EPOCHS)", choices=SIZES
+    )
+    batch_sizes: Numbers = _option(  # noqa: RUF009  # a tuple: nothing that instances share can change
+        _BATCH_SIZES, "images that are worked on at once, of each size from 4 px on", metavar="N,N,…"
+    )
+    progressive_epochs: Numbers = _option(  # noqa: RUF009  # likewise
+        _EPOCHS, "epochs of each size from 4 px on; it fades in over the first half", metavar="N,N,…"
+    )
+    stabilize_kimg: float | None = _option(
+        None, "count in thousands of images instead of epochs: each size is stabilized for so many (the paper: 600)"
+    )
+    fade_kimg: float | None = _option(None, "and fades in over so many (default: as STABILIZE_KIMG)")
+    learning_rate: float = _option(1e-3, "of both networks")
+    z_dim: int = _option(256, "numbers in a latent (the paper: 512)")
+    in_channels: int = _option(256, "feature channels at 4 to 32 px; above they halve at each size (the paper: 512)")
+    channels_img: int = _option(3, "1 for grayscale, 3 for RGB", choices=(1, 3))
+    critic_iterations: int = _option(1, "batches for the critic per batch for the generator")
+    lambda_gp: float = _option(10.0, "weight of the gradient penalty")
+    gradient_accumulation_steps: int = _option(2, "so many times the batch size make one step of the optimizers")
+    auto_save_every_n_batches: int = _option(100, "save within an epoch, every so many batches; 0: only at its end")
+    save_model: bool = _option(True, "save regularly; without it, only when the training ends or is stopped")
+    load_model: bool | None = _option(
+        None, "demand a checkpoint, or start afresh and set the old run aside (default: go on where there is one)"
+    )
+    checkpoint_gen: str | None = _option(None, "go on from this generator file", metavar="FILE")
+    checkpoint_critic: str | None = _option(
+        None, "and this critic file, where the first is an older one", metavar="FILE"
+    )
+    checkpoint_gen_save: str | None = _option(
+        None, "fixed name of the newest generator (default: generator_DATA_local.pth)", metavar="NAME"
+    )
+    checkpoint_critic_save: str | None = _option(
+        None, "fixed name of the newest critic (default: critic_DATA_local.pth)", metavar="NAME"
+    )
+    sample_every: int = _option(1, "write a grid of samples every so many epochs; 0: only at each size's end")
+    limit_images: int | None = _option(None, "train on at most so many images")
+    cache_limit: float = _option(20.0, "gigabytes; a larger data set is decoded while training")
+    workers: int = _option(0, "processes that prepare data; 0 is fastest where the images are cached")
+    seed: int = _option(0, "start of all random numbers: the same seed, the same training")
+    device: str = _option("auto", "cpu, cuda, cuda:1, mps …; auto takes a GPU where torch sees one")
+    threads: int | None = _option(None, "CPU threads (default: those that the run began with)")
+    deterministic: bool | None = _option(None, "make every operation reproducible (default: on a CPU)")
+
+    def __post_init__(self) -> None:
+        for name in ("batch_sizes", "progressive_epochs"):
+            self._check_list(name, least=1 if name == "batch_sizes" else 0)
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise UsageError(f"{_named(name)} must be at least {least}, not {value}.")
+        for item in fields(self):
+            choices, value = item.metadata["choices"], getattr(self, item.name)
+            if choices and value is not None and value not in choices:
+                raise UsageError(f"{_named(item.name)} is one of {', '.join(map(str, choices))}, not {value}.")
+        if not 0 < self.learning_rate <= 1:
+            raise UsageError(f"{_named('learning_rate')} must be above 0 and at most 1, not {self.learning_rate}.")
+        if self.fade_kimg is not None and self.stabilize_kimg is None:
+            raise UsageError(f"{_named('fade_kimg')} needs STABILIZE_KIMG: count both in thousands of images.")
+        self._check_levels()
+
+    def _check_list(self, name: str, *, least: int) -> None:
+        try:
+            numbers = Numbers(getattr(self, name))
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{_named(name)} takes whole numbers, one a size, not {getattr(self, name)}.") from error
+        if not numbers or min(numbers) < least or len(numbers) > len(SIZES):
+            raise UsageError(
+                f"{_named(name)} takes 1 to {len(SIZES)} numbers of at least {least}, one for each size from 4 px on, "
+                f"not {numbers}."
+            )
+        object.__setattr__(self, name, numbers)
+
+    def _check_levels(self) -> None:
+        if len(self.batch_sizes) < self.levels:
+            raise UsageError(
+                f"{_named('batch_sizes')} has {len(self.batch_sizes)} numbers for the {self.levels} sizes up to "
+                f"{SIZES[self.levels - 1]} px: give one for each size from 4 px on."
+            )
+        if self.first_level >= self.levels:
+            raise UsageError(
+                f"{_named('start_train_at_img_size')} is {self.start_train_at_img_size}, but the last size is "
+                f"{SIZES[self.levels - 1]} px."
+            )
+
+    @property
+    def image_size(self) -> int:
+        """The side of the largest images that the networks can make, in px."""
+        if self.img_size is not None:
+            return self.img_size
+        return LARGEST if self.stabilize_kimg is not None else SIZES[len(self.progressive_epochs) - 1]
+
+    @property
+    def levels(self) -> int:
+        """How many sizes from 4 px on the training goes up to."""
+        possible = SIZES.index(self.image_size) + 1
+        return possible if self.stabilize_kimg is not None else min(possible, len(self.progressive_epochs))
+
+    @property
+    def first_level(self) -> int:
+        return SIZES.index(self.start_train_at_img_size)
+
+    @property
+    def cache_bytes(self) -> int:
+        return int(self.cache_limit * _GB)
+
+
+def _named(name: str) -> str:
+    """A setting as people know it: its constant and its option."""
+    return f"{name.upper()} (--{name.replace('_', '-')})"
+
+
+_LEAST = {
+    "stabilize_kimg": 0.001,
+    "fade_kimg": 0,
+    "z_dim": 1,
+    "in_channels": 1,
+    "critic_iterations": 1,
+    "lambda_gp": 0,
+    "gradient_accumulation_steps": 1,
+    "auto_save_every_n_batches": 0,
+    "sample_every": 0,
+    "limit_images": 1,
+    "cache_limit": 0,
+    "workers": 0,
+    "seed": 0,
+    "threads": 1,
+}
+
+STRUCTURAL = ("img_size", "channels_img", "in_channels", "z_dim", "seed")
+"""What must be the same at resume; the rest may change, and is printed where it does."""
+
+NOT_OF_THE_RUN = (
+    "weights_dir",
+    "output_dir",
+    "logs_dir",
+    "cache_dir",
+    "data_dir",
+    "load_model",
+    "save_model",
+    "checkpoint_gen",
+    "checkpoint_critic",
+    "checkpoint_gen_save",
+    "checkpoint_critic_save",
+    "device",
+    "threads",
+    "deterministic",
+)
+"""What belongs to one start of the command, and is not taken over from a checkpoint."""

@@ -36,14 +36,13 @@ def _interruptible(command: str, words: Sequence[str], prog: str) -> int:
 
 
 def _parser(prog: str, description: str) -> argparse.ArgumentParser:
-    parser = options.Parser(
+    return options.Parser(
         prog=prog,
         description=description,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    return parser
 
 
 def _add_places(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ganguard.reports import grids
 from ganguard.reports.grids import GAP, tile_scale
 from ganguard.reports.pictures import save_png, to_pictures
 
@@ -48,7 +49,7 @@ def save_comparison(blocks: Sequence[Block], path: Path, *, columns: int, names:
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    font, large = ImageFont.load_default(FONT_SIZE), ImageFont.load_default(TITLE_SIZE)
+    small, font, large = (ImageFont.load_default(size) for size in (grids.FONT_SIZE, FONT_SIZE, TITLE_SIZE))
     tiles = [_tiled(to_pictures(block.images), columns) for block in blocks]
     heights = [
         max(tile.height, TITLE_HEIGHT + LINE_HEIGHT * len(block.lines))
@@ -60,8 +61,8 @@ def save_comparison(blocks: Sequence[Block], path: Path, *, columns: int, names:
     draw = ImageDraw.Draw(picture)
     step = (tiles[0].width - GAP) // columns
     for column, name in enumerate(names):
-        caption = _fitting(name, font, step - GAP)
-        draw.text((left + column * step + (step - font.getlength(caption)) / 2, MARGIN), caption, "black", font)
+        caption = _fitting(name, small, step - GAP)
+        draw.text((left + column * step + (step - small.getlength(caption)) / 2, MARGIN), caption, "black", small)
     top += MARGIN
     for block, tile, height in zip(blocks, tiles, heights, strict=True):
         draw.text((MARGIN, top), _fitting(block.title, large, TEXT_WIDTH), "black", large)

@@ -156,6 +156,16 @@ def test_a_score_says_all_that_makes_it_incomparable(tmp_path):
     assert other["data"] != about["data"]
 
 
+class Trap:
+    """Unpickling this makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return Path.mkdir, (Path(self.folder),)
+
+
 def damage(path, how):
     content = torch.load(path, weights_only=True)
     if how == "cut off":
@@ -167,7 +177,7 @@ def damage(path, how):
         key = {"extractor": "other"}
         real_sums.write(path, key, real_sums.Sums(**content["sums"]), print)
     elif how == "code in it":
-        torch.save({"sums": Path}, path)
+        torch.save({"sums": Trap(path.parent / "code ran")}, path)
 
 
 @pytest.mark.parametrize("how", ["cut off", "a number changed", "of something else", "code in it"])
@@ -178,6 +188,7 @@ def test_a_file_that_is_not_what_it_should_be_is_computed_again(tmp_path, how):
     again = Images()
     assert fid_of(again, tmp_path).score(generator_of()) == value
     assert len(again.read) == 120
+    assert not (tmp_path / "code ran").exists()
     third = Images()
     assert fid_of(third, tmp_path).score(generator_of()) == value
     assert not third.read

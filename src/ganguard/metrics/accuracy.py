@@ -131,11 +131,11 @@ class ClassAccuracy:
         steps = -(-len(images) // _BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=epochs * steps)
         for _ in range(epochs):
-            for rows in torch.randperm(len(images)).split(_BATCH):
+            for rows in torch.split(torch.randperm(len(images)), _BATCH):
                 logits = self._network(_floats(_augmented(images[rows])).to(self._device))
                 loss = functional.cross_entropy(logits, labels[rows].to(self._device))
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+                loss.backward()
                 optimizer.step()
                 schedule.step()
 
@@ -143,7 +143,8 @@ class ClassAccuracy:
     def _judge(self, images: Tensor) -> Tensor:
         """The class of each image, on the CPU."""
         parts = [
-            self._network(_floats(part.to(self._device))).argmax(1).cpu() for part in images.split(_JUDGED_AT_ONCE)
+            self._network(_floats(part.to(self._device))).argmax(1).cpu()
+            for part in torch.split(images, _JUDGED_AT_ONCE)
         ]
         return torch.cat(parts)
 

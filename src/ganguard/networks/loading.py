@@ -19,7 +19,7 @@ from ganguard.errors import (
     UnreadableCheckpoint,
     UsageError,
 )
-from ganguard.networks import best_files
+from ganguard.networks import best_files, progressive_loaded
 from ganguard.networks.cgan import build_generator
 from ganguard.networks.cgan_spec import CganSpec
 from ganguard.networks.label_rows import label_rows
@@ -121,7 +121,18 @@ def _from_checkpoint(entry: Entry) -> LoadedGenerator:
         means=summary.means,
     )
     config = loaded.get("config") or {}
+    if config.get("network") == progressive_loaded.NETWORK:
+        return _progressive(loaded, origin)
     return _made(str(config.get("network", "cgan")), config, loaded["ema"], origin, fixed=loaded.get("fixed"))
+
+
+def _progressive(loaded: Mapping[str, Any], origin: GeneratorOrigin) -> LoadedGenerator:
+    try:
+        generator = progressive_loaded.of_checkpoint(loaded, origin)
+    except (UsageError, TypeError, ValueError, KeyError, IndexError) as error:
+        raise DoesNotFit(f"{origin.file} does not tell how its generator is built. {_OWN_NETWORK}") from error
+    _require_finite(generator.module.state_dict(), origin.file)
+    return generator
 
 
 def _from_pair(path: Path) -> LoadedGenerator:
@@ -182,11 +193,15 @@ def _load(module: nn.Module, weights: Any, file: Path) -> None:
         more = f"\n  and {len(unfit) - _DIFFERENCES_SHOWN} more" if len(unfit) > _DIFFERENCES_SHOWN else ""
         lines = "".join(f"\n  {line}" for line in unfit[:_DIFFERENCES_SHOWN])
         raise DoesNotFit(f"The weights in {file} are not those of the generator that it tells of:{lines}{more}")
+    _require_finite(weights, file)
+    module.load_state_dict(weights)
+
+
+def _require_finite(weights: Mapping[str, Tensor], file: Path) -> None:
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise CheckpointError(
             f"{file} holds parameters that are not finite; nothing can be made from it. Name another."
         )
-    module.load_state_dict(weights)
 
 
 _OWN_NETWORK = (

@@ -28,11 +28,13 @@ class LevelImages(Dataset[Tensor]):
         return len(self._images)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self._images[index][0]
+        image: Tensor = self._images[index][0]
+        return image
 
     def __getitems__(self, indices: Sequence[int]) -> Tensor:
         """Images (B, C, S, S), in memory of their own."""
-        return self._images.__getitems__(indices)[0]
+        images: Tensor = self._images.__getitems__(indices)[0]
+        return images
 
     @staticmethod
     def collate(batch: Any) -> Tensor:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from ganguard.networks.fading import alpha_at
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
@@ -24,7 +26,7 @@ class Phase:
 
     def alpha(self, images: int) -> float:
         """The weight of the level against the one below, 0 to 1."""
-        return min(1.0, max(0, images - self.fades_from) / self.fade) if self.fade else 1.0
+        return alpha_at(images, fades_from=self.fades_from, fade=self.fade)
 
     def passes_left(self, seen: int, images: int) -> int:
         """At least so many passes through ``images`` images are left of it after ``seen`` ones, the last one cut."""

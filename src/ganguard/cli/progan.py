@@ -1,0 +1,154 @@
+"""``progan_local.py``: the command line of the progressive GAN."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ganguard.cli import options, running
+from ganguard.errors import UsageError
+from ganguard.reports import console
+from ganguard.store import resume
+from ganguard.store.resume import Request
+from ganguard.training.progan_config import NOT_OF_THE_RUN, ProganConfig
+
+_EPILOG = """\
+Training saves itself and goes on by itself: stop it with Ctrl+C, type the same command again.
+PROG generate --help makes images from what was trained.
+Settings are taken from the command line, the constants at the top of progan_local.py that were edited,
+--config FILE, the checkpoint, the defaults, in this order.
+Exit codes: 0 finished, 2 wrong usage, 3 no usable checkpoint, 4 folder in use, 5 stopped itself,
+6 newest state not on disk, 128 + signal: stopped by that signal after saving."""
+_STARTING_OVER = ("--no-load-model", "--no-checkpoint", "--branch")
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    parser = options.Parser(
+        prog=prog,
+        description="Train a progressive GAN that never loses its work.",
+        epilog=_EPILOG.replace("PROG", prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    going_on = parser.add_argument_group("going on (see also --load-model, --checkpoint-gen)")
+    nothing = argparse.SUPPRESS  # only what is typed appears in the result
+    going_on.add_argument(
+        "--resume", dest="load_model", action="store_true", default=nothing, help="the same as --load-model"
+    )
+    going_on.add_argument(
+        "--no-checkpoint", dest="load_model", action="store_false", default=nothing, help="the same as --no-load-model"
+    )
+    going_on.add_argument(
+        "--checkpoint-path", dest="checkpoint_gen", default=nothing, metavar="FILE", help="the same as --checkpoint-gen"
+    )
+    going_on.add_argument(
+        "--branch",
+        action="store_true",
+        help="with --checkpoint-gen: go back to that file, even where training has gone on from it since; "
+        "what is newer is set aside",
+    )
+    settings = parser.add_argument_group("settings")
+    settings.add_argument("--config", type=Path, metavar="FILE", help="TOML file with the same names")
+    options.add_options(settings, ProganConfig)  # type: ignore[arg-type]  # a group takes arguments like a parser
+    return parser
+
+
+def main(
+    argv: Sequence[str] | None = None, *, prog: str = "progan_local.py", constants: Mapping[str, Any] | None = None
+) -> int:
+    """Run the command; returns the exit code.
+
+    Args:
+        constants: the settings at the top of ``progan_local.py``, by their names in capitals; those that differ
+            from the defaults count as edited.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["generate"]:
+        from ganguard.cli import progan_pictures
+
+        return progan_pictures.main(words[1:], prog=f"{prog} generate", newest=_newest(edited(constants or {})))
+    return running.run(lambda: _work(words, prog, constants or {}))
+
+
+def edited(constants: Mapping[str, Any]) -> dict[str, Any]:
+    """The constants that differ from the defaults, by the names of the settings.
+
+    Raises:
+        UsageError: there is no such setting.
+    """
+    defaults = {item.name: item.default for item in fields(ProganConfig)}
+    found = {}
+    for name, value in constants.items():
+        key = name.lower()
+        if key not in defaults:
+            raise UsageError(f"{name} at the top of progan_local.py is no setting. Take it out.")
+        plain = str(value) if isinstance(value, Path) else value
+        plain = None if plain == "" and defaults[key] is None else plain
+        if _comparable(plain) != _comparable(defaults[key]):
+            found[key] = plain
+    return found
+
+
+def _comparable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else value
+
+
+def _work(argv: Sequence[str], prog: str, constants: Mapping[str, Any]) -> int:
+    arguments = vars(parser(prog).parse_args(argv))
+    config_file, branch = arguments.pop("config"), arguments.pop("branch")
+    asked_for = (arguments, edited(constants), options.read_toml(config_file, ProganConfig) if config_file else {})
+    asked: ProganConfig = options.merge(ProganConfig, *asked_for)
+    request = _request(asked, branch=branch)
+    running.single_process()
+    recorded = _recorded(Path(asked.weights_dir), request)
+    config: ProganConfig = options.merge(ProganConfig, *asked_for, recorded)
+    _tell_how_to_go_on(asked)
+    return _train(config, request)
+
+
+def _newest(settings: Mapping[str, Any]) -> Path:
+    """Where the newest generator is, as far as the constants tell."""
+    config: ProganConfig = options.merge(ProganConfig, dict(settings))
+    return Path(config.weights_dir)
+
+
+def _request(config: ProganConfig, *, branch: bool) -> Request:
+    afresh = config.load_model is False
+    return Request(
+        required=config.load_model is True,
+        afresh=afresh,
+        file=Path(config.checkpoint_gen) if config.checkpoint_gen and not afresh else None,
+        branch=branch,
+    )
+
+
+def _recorded(folder: Path, request: Request) -> dict[str, Any]:
+    """The settings of the checkpoint that training will go on from: they hold where nothing else was asked for."""
+    start = resume.plan(folder, request, verified=False).start
+    config = start.summary.config if start and start.summary else None
+    return {name: value for name, value in (config or {}).items() if name not in NOT_OF_THE_RUN}
+
+
+def _tell_how_to_go_on(config: ProganConfig) -> None:
+    """A start afresh is not repeated by the command that a stop prints, nor by a constant that says so."""
+    if config.load_model is not False or "GANGUARD_COMMAND" in os.environ:
+        return
+    words = [word for word in (sys.orig_argv or sys.argv) if word not in _STARTING_OVER] + ["--load-model"]
+    os.environ["GANGUARD_COMMAND"] = subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+
+
+def _train(config: ProganConfig, request: Request) -> int:
+    try:
+        with running.quick_exit():
+            from ganguard.training.progan import ProganTraining
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is missing. Install it with: pip install 'ganguard[trainers]'") from error
+    ProganTraining(config, request, console.say).run()
+    return 0

@@ -1,0 +1,95 @@
+"""``progan_local.py generate``: the command line."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ganguard.cli import options, running
+from ganguard.errors import EXIT_SIGNAL_BASE, UsageError
+from ganguard.reports import console
+from ganguard.training.progan_config import SIZES
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    parser = options.Parser(
+        prog=prog,
+        description="Make images with a trained generator: single files, a grid, a strip from latent to latent.",
+        epilog="Safe beside a running training, whose checkpoints are only read.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="a generator's file (default: the newest); its average is used"
+    )
+    parser.add_argument("--count", type=int, default=16, metavar="N", help="how many images (default: 16)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed, the same images (default: 0)")
+    parser.add_argument(
+        "--truncation", type=float, metavar="X", help="such as 0.7: more typical images, of less variety (default: off)"
+    )
+    parser.add_argument(
+        "--size", type=int, choices=SIZES, metavar="PX", help="a smaller size (default: the one being trained)"
+    )
+    parser.add_argument(
+        "--interpolate", type=int, metavar="N", help="a strip too: N images from each of 5 latents to the next"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("generated"),
+        metavar="DIR",
+        help="a new folder; one that holds anything gets a number (default: generated)",
+    )
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:1, mps … (default: cpu)")
+    return parser
+
+
+def main(words: Sequence[str], *, prog: str, newest: Path) -> int:
+    """Run the command; returns the exit code.
+
+    Args:
+        newest: the file or folder to take where none is named.
+    """
+    return running.run(lambda: _interruptible(words, prog, newest))
+
+
+def _interruptible(words: Sequence[str], prog: str, newest: Path) -> int:
+    try:
+        return _generate(words, prog, newest)
+    except KeyboardInterrupt:
+        console.say("Stopped; what was written stays.", stream=sys.stderr)
+        return EXIT_SIGNAL_BASE + signal.SIGINT
+
+
+def _generate(words: Sequence[str], prog: str, newest: Path) -> int:
+    asked = parser(prog).parse_args(words)
+    if asked.count < 1:
+        raise UsageError(f"--count must be at least 1, not {asked.count}.")
+    if asked.interpolate is not None and asked.interpolate < 2:
+        raise UsageError(f"--interpolate must be at least 2, not {asked.interpolate}.")
+    if asked.truncation is not None and not asked.truncation > 0:
+        raise UsageError(f"--truncation must be above 0, such as 0.7, not {asked.truncation}.")
+    try:
+        with running.quick_exit():
+            from ganguard.training import generate, progan_pictures
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is missing. Install it with: pip install 'ganguard[trainers]'") from error
+    generator = progan_pictures.open_generator(asked.checkpoint or newest, say=console.say).to(asked.device)
+    if asked.size:
+        generator.at_size(asked.size)
+    pictures = generate.Pictures(count=asked.count, labels=None, seed=asked.seed, truncation=asked.truncation)
+    folder = generate.new_folder(asked.out)
+    generate.write_pictures(generator, pictures, folder, say=console.say)
+    if asked.interpolate:
+        progan_pictures.write_strip(
+            generator,
+            folder / "strip.png",
+            stops=5,
+            steps=asked.interpolate,
+            seed=asked.seed,
+            truncation=asked.truncation,
+            say=console.say,
+        )
+    return 0

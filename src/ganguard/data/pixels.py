@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganguard.data.decode import DamagedImage, decode
+from ganguard.data.reduction import box_means
 from ganguard.data.sources import Source
 from ganguard.errors import DataError
 
@@ -54,19 +55,30 @@ class DecodedPixels:
     """Images decoded whenever they are asked for.
 
     They were all readable when the set was opened. One that no longer is must not end a training of days: after a
-    few tries another image of its class stands in for it, the same one each time, with a warning. Only where several
-    of these can't be read either (the drive is gone) is it an error.
+    few tries another one stands in for it, of its group where there is one, the same one each time, with a warning.
+    Only where several of these can't be read either (the drive is gone) is it an error.
 
     Args:
         source: opens the files.
         names: the file of each row.
-        labels: (N,) the class of each row.
-        image_size, channels: as for ``decode``.
+        groups: (N,) rows of the same number, a class say, stand in for each other.
+        image_size: width and height, pixels.
+        decoded_at: the size that files are decoded at; box means lead from there to ``image_size``.
+        channels: as for ``decode``.
     """
 
-    def __init__(self, source: Source, names: Sequence[str], labels: Rows, image_size: int, channels: int) -> None:
-        self._source, self._names, self._labels = source, names, labels
-        self._image_size, self._channels = image_size, channels
+    def __init__(
+        self,
+        source: Source,
+        names: Sequence[str],
+        groups: Rows,
+        *,
+        image_size: int,
+        decoded_at: int,
+        channels: int,
+    ) -> None:
+        self._source, self._names, self._groups = source, names, groups
+        self._image_size, self._decoded_at, self._channels = image_size, decoded_at, channels
 
     def take(self, rows: Rows) -> Array:
         if not len(rows):
@@ -78,24 +90,25 @@ class DecodedPixels:
         for candidate in self._candidates(row):
             waits = _RETRY_AFTER_S if candidate == row else ()
             try:
-                return load(self._source, self._names[candidate], self._image_size, self._channels, waits)
+                decoded = load(self._source, self._names[candidate], self._decoded_at, self._channels, waits)
+                return box_means(decoded, [self._image_size])[0]
             except (DamagedImage, DataError) as error:
                 failure = failure or error
                 warnings.warn(
-                    f"{self._names[candidate]} can't be used any more ({error}); another image of its class stands in.",
+                    f"{self._names[candidate]} can't be used any more ({error}); another image stands in.",
                     RuntimeWarning,
                     stacklevel=2,
                 )
         raise DataError(
-            f"{self._source.path / self._names[row]} and other images of its class can no longer be read. "
+            f"{self._source.path / self._names[row]} and other images can no longer be read. "
             f"Check that the drive is there, and start the same command again."
         ) from failure
 
     def _candidates(self, row: int) -> Iterator[int]:
         yield row
-        same = np.flatnonzero(self._labels == self._labels[row])
-        following = np.roll(same, -int(np.searchsorted(same, row)))[1:]
-        yield from following[:_STAND_INS].tolist()
+        alike = np.roll(self._groups == self._groups[row], -row - 1)[:-1]
+        others = np.concatenate([np.flatnonzero(alike), np.flatnonzero(~alike)])
+        yield from ((row + 1 + others[:_STAND_INS]) % len(self._groups)).tolist()
 
 
 def load(

@@ -88,7 +88,7 @@ class BestPair:
             )
             with durable.written_atomically(self._new(MANIFEST)) as file:
                 file.write(manifest.to_json())
-            self._give_names()
+            self._give_names(manifest)
         except (OSError, CheckpointError) as error:
             if not self._new(MANIFEST).exists():
                 self._drop_unfinished()
@@ -111,21 +111,24 @@ class BestPair:
         return hashed.digest
 
     def _mend(self) -> list[str]:
-        announced = best_files.read(self._new(MANIFEST))
-        if announced is not None and all(self._found(announced, name) for name in _WEIGHTS):
-            self._give_names()
-        else:
-            self._drop_unfinished()
+        for name in (self._new(MANIFEST), self.folder / MANIFEST):
+            manifest = best_files.read(name)
+            if manifest is not None and all(self._found(manifest, weights) for weights in _WEIGHTS):
+                self._give_names(manifest)
+                break
+        self._drop_unfinished()
         return self._make_room()
 
     def _found(self, manifest: Manifest, name: str) -> Path | None:
         return best_files.find(self.folder / name, manifest.digests.get(name, ""))
 
-    def _give_names(self) -> None:
-        for name in (*_WEIGHTS, MANIFEST):
-            if self._new(name).exists():
-                durable.replace(self._new(name), self.folder / name)
-                durable.sync_folder(self.folder)
+    def _give_names(self, manifest: Manifest) -> None:
+        waiting = [name for name in _WEIGHTS if self._found(manifest, name) == self._new(name)]
+        if best_files.read(self._new(MANIFEST)) == manifest:
+            waiting.append(MANIFEST)
+        for name in waiting:
+            durable.replace(self._new(name), self.folder / name)
+            durable.sync_folder(self.folder)
 
     def _drop_unfinished(self) -> None:
         """The JSON first: without it, the others mean nothing."""

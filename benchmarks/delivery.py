@@ -3,8 +3,9 @@
     python benchmarks/delivery.py --images 448 --rounds 5
 
 The folder is read by torchvision's ImageFolder with Resize and CenterCrop, in two workers that live on; the cache in
-the training's own process, plainly and in the guard's order with its seeds. All in one run, interleaved, from files
-that the system has just read; medians. The JPEGs are the built-in emoji, enlarged.
+the training's own process, plainly and in the guard's order with its seeds. Then each level of the pyramid in the
+guard's order, in the progressive GAN's batch sizes. All in one run, interleaved, from files that the system has just
+read; medians. The JPEGs are the built-in emoji, enlarged.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import CenterCrop, Compose, PILToTensor, Resize
 
-from ganguard.data import LabelledImages, open_images
+from ganguard.data import LabelledImages, open_images, open_pyramid
 from ganguard.data.finding import find_source
 from ganguard.data.listing import balanced_subset, list_classes
 from ganguard.order import ExactLoader
 
 LEAST_S = 1.0
+LARGEST = 512
+BATCH_SIZES = {4: 16, 8: 16, 16: 12, 32: 8, 64: 6, 128: 4, 256: 3, 512: 2}
+JPEGS = f"{LARGEST} px JPEGs, ImageFolder, 2 workers"
 
 
 def make_jpegs(folder: Path, count: int) -> None:
@@ -38,7 +42,7 @@ def make_jpegs(folder: Path, count: int) -> None:
         path = (folder / entry.name).with_suffix(".jpg")
         path.parent.mkdir(parents=True, exist_ok=True)
         with Image.open(io.BytesIO(source.read(entry.name))) as image:
-            image.convert("RGB").resize((512, 512), Image.Resampling.BICUBIC).save(path, quality=90)
+            image.convert("RGB").resize((LARGEST, LARGEST), Image.Resampling.BICUBIC).save(path, quality=90)
 
 
 def jpeg_loader(folder: Path, size: int, batch: int) -> DataLoader[Any]:
@@ -98,7 +102,7 @@ def labelled(jpegs: Path, work: Path, asked: argparse.Namespace) -> None:
     cached = open_images(str(jpegs), image_size=64, channels=3, cache_dir=work / "cache", say=lambda _: None)
     loader = cache_loader(cached, asked.batch_size, LabelledImages.collate)
     ways = {
-        "512 px JPEGs, ImageFolder, 2 workers": plain(jpeg_loader(jpegs, 64, asked.batch_size)),
+        JPEGS: plain(jpeg_loader(jpegs, 64, asked.batch_size)),
         "cache": plain(loader),
         "cache, in the guard's order": guarded(loader),
     }
@@ -106,6 +110,18 @@ def labelled(jpegs: Path, work: Path, asked: argparse.Namespace) -> None:
         f"{len(cached):,} images at 64 px, batches of {asked.batch_size}:",
         median_rates(ways, len(cached), asked.rounds),
     )
+
+
+def by_level(jpegs: Path, work: Path, asked: argparse.Namespace) -> None:
+    pyramid = open_pyramid(str(jpegs), largest=LARGEST, channels=3, cache_dir=work / "cache", say=lambda _: None)
+    for size in pyramid.sizes:
+        level, batch = pyramid.level(size), BATCH_SIZES[size]
+        ways = {
+            JPEGS: plain(jpeg_loader(jpegs, size, batch)),
+            "pyramid, in the guard's order": guarded(cache_loader(level, batch, level.collate)),
+        }
+        rates = median_rates(ways, len(level), asked.rounds)
+        show(f"{len(level):,} images at {size} px, batches of {batch}:", rates)
 
 
 def main() -> None:
@@ -119,6 +135,7 @@ def main() -> None:
         make_jpegs(jpegs, asked.images)
         print(f"{os.cpu_count()} cores, median of {asked.rounds}")
         labelled(jpegs, Path(folder), asked)
+        by_level(jpegs, Path(folder), asked)
 
 
 if __name__ == "__main__":

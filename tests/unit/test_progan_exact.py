@@ -108,19 +108,11 @@ def uninterrupted(tmp_path_factory, cache):
         pytest.param([3], id="in the last batch before a growth"),
         pytest.param([4], id="in the first batch after a growth"),
         pytest.param([11, 12], id="on both sides of a growth"),
-        pytest.param([6, 7, 8, 9, 13, 15, 20], id="resumes of resumes"),
+        pytest.param([6, 8, 13, 20], id="resumes of resumes"),
     ],
 )
 def test_stopped_and_resumed_it_ends_bit_for_bit_alike(uninterrupted, tmp_path, cache, monkeypatch, stops):
     for step in stops:
-        start(tmp_path, cache, monkeypatch, stop_at=step)
-    start(tmp_path, cache, monkeypatch)
-    assert_equal(tmp_path, uninterrupted)
-
-
-def test_resuming_from_each_epochs_end_does_not_reset_the_moments_again(uninterrupted, tmp_path, cache, monkeypatch):
-    """The state just before a growth and just after it, through files of its own."""
-    for step in (3, 7, 11, 16):
         start(tmp_path, cache, monkeypatch, stop_at=step)
     start(tmp_path, cache, monkeypatch)
     assert_equal(tmp_path, uninterrupted)

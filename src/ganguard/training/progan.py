@@ -22,7 +22,7 @@ from ganguard.store.resume import Request
 from ganguard.training import progan_start
 from ganguard.training.devices import choose_device
 from ganguard.training.progan_config import NOT_OF_THE_RUN, STRUCTURAL, ProganConfig
-from ganguard.training.progan_data import LevelImages, Pyramid
+from ganguard.training.progan_data import LevelImages, open_data
 from ganguard.training.progan_samples import FixedLatents, save_samples
 from ganguard.training.progan_schedule import Phase, Schedule, Stage, frozen, in_epochs, in_images
 from ganguard.training.progan_step import HALF_LIFE_IMAGES, Growth, ProgressiveStep, Weights, make_optimizers
@@ -72,7 +72,7 @@ class ProganTraining:
         self._request = request
         self._say = say
         self._device = choose_device(config.device, say)
-        self._pyramid = Pyramid(config, say)
+        self._pyramid = open_data(config, say)
         self._build()
 
     def _build(self) -> None:
@@ -210,7 +210,7 @@ class ProganTraining:
     def _loader(self, level: int) -> DataLoader[Any]:
         config = self._config
         return DataLoader(
-            self._pyramid.level(level),
+            LevelImages(self._pyramid, level),
             batch_size=config.batch_sizes[level] * config.gradient_accumulation_steps,
             shuffle=True,
             num_workers=config.workers,

@@ -1,4 +1,4 @@
-"""The images of a progressive GAN: one data set a level, all of them the same images in the same order."""
+"""The images of a progressive GAN, a level at a time."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ganguard.data import LabelledImages, open_images
+from ganguard.data import Pyramid, open_pyramid
 from ganguard.networks.progressive import size_of
 from ganguard.training.progan_config import ProganConfig
 
@@ -17,55 +18,41 @@ from ganguard.training.progan_config import ProganConfig
 class LevelImages(Dataset[Tensor]):
     """A map-style data set of images (C, S, S) uint8 of one level.
 
-    ``fingerprint`` is the same at every level: a growth does not change what is trained on.
+    ``fingerprint`` is the pyramid's own: a growth does not change what is trained on.
     """
 
-    def __init__(self, images: LabelledImages, fingerprint: str) -> None:
-        self._images = images
-        self.fingerprint = fingerprint
+    def __init__(self, pyramid: Pyramid, level: int) -> None:
+        self._images = pyramid.level(size_of(level))
+        self.fingerprint = pyramid.fingerprint
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, index: int) -> Tensor:
-        image: Tensor = self._images[index][0]
-        return image
+        return self._images[index]
 
     def __getitems__(self, indices: Sequence[int]) -> Tensor:
         """Images (B, C, S, S), in memory of their own."""
-        images: Tensor = self._images.__getitems__(indices)[0]
-        return images
+        return self._images.__getitems__(indices)
 
     @staticmethod
     def collate(batch: Any) -> Tensor:
-        """Pass on what ``__getitems__`` gave."""
-        images: Tensor = batch
-        return images
+        """Pass on what ``__getitems__`` gave; stack single images where a loader fetched one by one."""
+        return torch.stack(batch) if isinstance(batch, list) else batch
 
 
-class Pyramid:
-    """The images at every level of a training, cached on first use."""
+def open_data(config: ProganConfig, say: Callable[[str], None]) -> Pyramid:
+    """The images in all sizes of the training, decoded once.
 
-    def __init__(self, config: ProganConfig, say: Callable[[str], None]) -> None:
-        self._config = config
-        self._first = self._open(config.first_level, say)
-        self.name = self._first.name
-
-    def __len__(self) -> int:
-        return len(self._first)
-
-    def level(self, level: int) -> LevelImages:
-        images = self._first if level == self._config.first_level else self._open(level, lambda _line: None)
-        return LevelImages(images, self._first.fingerprint)
-
-    def _open(self, level: int, say: Callable[[str], None]) -> LabelledImages:
-        config = self._config
-        return open_images(
-            config.data_dir,
-            image_size=size_of(level),
-            channels=config.channels_img,
-            cache_dir=Path(config.cache_dir),
-            cache_limit=config.cache_bytes,
-            limit=config.limit_images,
-            say=say,
-        )
+    Raises:
+        DataError: they cannot be trained on.
+    """
+    return open_pyramid(
+        config.data_dir,
+        largest=size_of(config.levels - 1),
+        channels=config.channels_img,
+        cache_dir=Path(config.cache_dir),
+        cache_limit=config.cache_bytes,
+        limit=config.limit_images,
+        say=say,
+    )

@@ -17,6 +17,7 @@ from ganguard.training.progan_step import ProgressiveStep, out_of_memory, releas
 
 _ENOUGH_S = 2.0  # of measuring on a CPU; what is larger is then reckoned
 _FEW = 4  # images of a trial on a CPU
+_TRIES = 3
 _FADING = 0.5  # a fade takes the most memory
 
 
@@ -65,8 +66,8 @@ class Trials:
                 self.seconds[level] = self.seconds[last] * cost[1] / cost[0]
                 continue
             count = min(_FEW, self._asked[level])
-            self._updates(level, count)  # the first pass through a shape is slower
-            self.seconds[level] = self._updates(level, count) / count
+            tries = [self._updates(level, count) for _ in range(_TRIES)]
+            self.seconds[level] = min(tries) / count  # the first is slower, and others may use the machine
 
     def _try_on_card(self, level: int, say: Callable[[str], None]) -> None:
         count = self._asked[level]

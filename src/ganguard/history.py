@@ -27,6 +27,7 @@ class History:
         self._pending: list[tuple[dict[str, int], dict[str, Any]]] = []
         self._sums: dict[str, list[float]] = {}  # name → [sum, count] of the epoch under way
         self._scores: dict[str, float] = {}
+        self._about: dict[str, str | int] = {}  # what those scores were made with
 
     def log(self, place: dict[str, int], values: dict[str, Any]) -> None:
         """Remember the values of the step that is under way. ``place`` leads its journal line."""
@@ -70,6 +71,7 @@ class History:
         Scores of another name, or made with something else (``about``), are not compared: the best begins anew.
         """
         self._scores[name] = value
+        self._about = dict(about or {})
         self.last_score = {"name": name, "value": value, **place, "about": dict(about or {})}
         compared = self.best is not None and score_kind(self.best) == score_kind(self.last_score)
         better = self.best is None or not compared or value < self.best["value"]
@@ -81,12 +83,13 @@ class History:
     def end_epoch(self, place: dict[str, int]) -> dict[str, float]:
         """Close the epoch's row; returns its means."""
         means = self.means()
-        row = {**place, **means, **self._scores}
+        row: dict[str, Any] = {**place, **means, **self._scores}
+        if self._about:
+            row["about"] = self._about
         self.epochs.append(row)
         if self.journal:
             self.journal.write([{"epoch_end": place["epoch"], **place, **_as_json(means), **_as_json(self._scores)}])
-        self._sums = {}
-        self._scores = {}
+        self._sums, self._scores, self._about = {}, {}, {}
         return means
 
     def begin_epoch(self) -> None:
@@ -95,7 +98,7 @@ class History:
 
     def restart_epoch(self) -> None:
         """Forget what was logged in the epoch under way: it begins again with other data."""
-        self._pending, self._sums, self._scores = [], {}, {}
+        self._pending, self._sums, self._scores, self._about = [], {}, {}, {}
 
     def state(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
@@ -104,6 +107,7 @@ class History:
             "epochs": [dict(row) for row in self.epochs],
             "sums": {name: list(total) for name, total in self._sums.items()},
             "scores": dict(self._scores),
+            "about": dict(self._about),
         }
 
     def load(self, state: dict[str, Any], best: dict[str, Any] | None) -> None:
@@ -111,6 +115,7 @@ class History:
         self.epochs = [dict(row) for row in state["epochs"]]
         self._sums = {name: list(total) for name, total in state["sums"].items()}
         self._scores = dict(state.get("scores", {}))
+        self._about = dict(state.get("about", {}))
         self.best = {"about": {}, **best} if best else None
 
 

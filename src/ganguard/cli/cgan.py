@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ganguard.store.resume import Request
 from ganguard.training.cgan_config import NOT_OF_THE_RUN, CganConfig
 
 _EPILOG = """\
+gan.py generate makes images from a checkpoint, gan.py compare shows several beside each other.
 Training saves itself and goes on by itself: stop it with Ctrl+C, type the same command again.
 Exit codes: 0 finished, 2 wrong usage, 3 no usable checkpoint, 4 folder in use, 5 stopped itself,
 6 newest state not on disk, 128 + signal: stopped by that signal after saving."""
@@ -51,7 +53,12 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "gan.py") -> int:
     """Run the command; returns the exit code."""
-    return running.run(lambda: _work(argv, prog))
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in ("generate", "compare"):
+        from ganguard.cli import cgan_pictures
+
+        return cgan_pictures.main(words, prog)
+    return running.run(lambda: _work(words, prog))
 
 
 def _work(argv: Sequence[str] | None, prog: str) -> int:

@@ -135,7 +135,7 @@ class ClassAccuracy:
                 logits = self._network(_floats(_augmented(images[rows])).to(self._device))
                 loss = functional.cross_entropy(logits, labels[rows].to(self._device))
                 optimizer.zero_grad()
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimizer.step()
                 schedule.step()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -30,6 +31,8 @@ from ganguard.training.cgan_step import CganStep, make_optimizers, scale_learnin
 from ganguard.training.devices import choose_device
 from ganguard.training.objectives import make_objective
 from ganguard.training.schedules import linear_decay
+
+_CLOCK_TICK_S = 1e-3  # Windows' clock may stand still for longer than a small epoch takes
 
 
 class CganTraining:
@@ -148,12 +151,10 @@ class CganTraining:
         with TrainingLine(len(self._images), config.epochs) as line:
             guard = self._guard(line)
             try:
-                with guard:
-                    reports = self._reports(guard, line)
+                with guard, contextlib.closing(self._reports(guard, line)) as reports:
                     for epoch in guard.epochs(config.epochs):
                         self._train_epoch(guard, loader, line, reports)
                         reports.epoch_ended(epoch)
-                    reports.close()
             finally:
                 for text in health.chart(guard.history):
                     line.say(text)
@@ -187,9 +188,9 @@ class CganTraining:
             if line.advance(len(labels)):
                 done = min(guard.images - (guard.epoch - 1) * len(self._images) + len(labels), len(self._images))
                 line.show(epoch=guard.epoch, done=done, losses=latest, saved_s_ago=guard.seconds_since_save)
-        if latest:
+        if seen := guard.images - seen_before:
             float(latest["loss_d"])  # waits for the device
-            guard.log(images_per_second=(guard.images - seen_before) / (time.monotonic() - began))
+            guard.log(images_per_second=seen / max(time.monotonic() - began, _CLOCK_TICK_S))
 
     def _set_learning_rates(self, images_seen: int) -> None:
         factor = linear_decay(

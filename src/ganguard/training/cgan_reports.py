@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 
 from ganguard.errors import SaveFailed
 from ganguard.guard import Guard
-from ganguard.metrics import Fid
+from ganguard.metrics import Fid, Score
 from ganguard.networks.cgan_spec import CganSpec
 from ganguard.reports.board import Board
-from ganguard.reports.curves import save_curves
+from ganguard.reports.curves import save_curves, value_names
 from ganguard.reports.grids import save_grid
 from ganguard.reports.training_line import TrainingLine
 from ganguard.store.durable import why
@@ -22,6 +23,7 @@ from ganguard.training.best import BestPair
 from ganguard.training.cgan_samples import FixedLatents, make_images
 
 _BOARD_EVERY = 50  # steps; a value there waits for the device
+_DRAWING_SHARE = 50  # the curves take at most one part in so many of the time
 
 
 class CganReports:
@@ -58,6 +60,8 @@ class CganReports:
         self._logs = root / "logs" / f"cgan_{own}"
         self._board = Board(self._logs / "tensorboard", step=guard.step, say=line.say)
         self._board.epochs(guard.history)
+        self._not_drawn: list[dict[str, Any]] = []
+        self._draw_again_at = 0.0
         self._best = BestPair(root / "models" / f"cgan_{guard.run}")
         for text in self._best.mend():
             line.say(text)
@@ -72,16 +76,22 @@ class CganReports:
         row: dict[str, Any] = {"epoch": epoch, "step": self._guard.step, "images": self._guard.images}
         row |= self._guard.means
         if self._due(epoch, self._fid_every) and self._fid is not None:
-            row["fid"] = self._score(self._fid, epoch)
+            score = self._score(self._fid, epoch)
+            row |= {"fid": score.value, "about": score.about}
         if self._due(epoch, self._sample_every):
             self._sample(epoch)
         self._board.epochs([row])
-        self._draw([*self._guard.history, row])
-        shown = ", ".join(f"{name} {row[name]:.4g}" for name in row if name not in ("epoch", "step", "images"))
+        self._not_drawn = [*self._guard.history, row]
+        if epoch == self._epochs or time.monotonic() >= self._draw_again_at:
+            self._draw()
+        shown = ", ".join(f"{name} {row[name]:.4g}" for name in value_names([row]))
         self._line.say(f"epoch {epoch}: {shown}")
 
     def close(self) -> None:
+        """Draw what was not drawn yet."""
         self._board.close()
+        if self._not_drawn:
+            self._draw()
 
     def _due(self, epoch: int, every: int) -> bool:
         return every > 0 and (epoch % every == 0 or epoch == self._epochs)
@@ -98,7 +108,7 @@ class CganReports:
         self._board.image(self._guard.step, "samples", path)
         self._line.say(f"Samples in {path}")
 
-    def _score(self, fid: Fid, epoch: int) -> float:
+    def _score(self, fid: Fid, epoch: int) -> Score:
         def sample(labels: Tensor, generator: torch.Generator) -> Tensor:
             latents = torch.randn(len(labels), self._spec.latent_size, generator=generator)
             return make_images(self._generator, latents, labels, device=self._device)
@@ -106,7 +116,7 @@ class CganReports:
         score = fid.score(sample)
         if self._guard.score(fid=score.value, about=score.about):
             self._keep_best(epoch)
-        return score.value
+        return score
 
     def _keep_best(self, epoch: int) -> None:
         step, score = self._guard.step, self._guard.best or {}
@@ -115,8 +125,11 @@ class CganReports:
         except SaveFailed as error:
             self._line.say(f"The best pair of epoch {epoch} was not written: {error}. Training goes on.")
 
-    def _draw(self, rows: list[dict[str, Any]]) -> None:
+    def _draw(self) -> None:
+        began = time.monotonic()
         try:
-            save_curves(rows, self._logs / "curves.png")
+            save_curves(self._not_drawn, self._logs / "curves.png")
         except (OSError, ImportError) as error:
             self._line.say(f"The curves were not drawn: {error}. Training goes on.")
+        self._not_drawn = []
+        self._draw_again_at = time.monotonic() + _DRAWING_SHARE * (time.monotonic() - began)

@@ -7,6 +7,7 @@ suffixes than those of images are left out.
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -95,7 +96,7 @@ def _split(source: FileSource) -> tuple[list[File], Counter[str]]:
     images: list[File] = []
     others: Counter[str] = Counter()
     for file in source.files():
-        suffix = Path(file.name).suffix.lower()
+        suffix = posixpath.splitext(file.name)[1].lower()
         if suffix in SUFFIXES:
             images.append(file)
         else:

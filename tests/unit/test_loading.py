@@ -312,8 +312,8 @@ def test_attributes(attributes):
     assert attributes.rows("Male").tolist() == [[0, 1]]
     assert attributes.rows([]).tolist() == [[0, 0]]
     assert attributes.rows(torch.tensor([[1, 0], [1, 1]])).tolist() == [[1, 0], [1, 1]]
-    assert attributes.describe(torch.tensor([1.0, 1.0])) == "Smiling, Male"
-    assert attributes.describe(torch.tensor([0.0, 0.0])) == "none"
+    assert attributes.present(torch.tensor([1.0, 1.0])) == ["Smiling", "Male"]
+    assert attributes.present(torch.tensor([0.0, 0.0])) == ["none"]
     with pytest.raises(UsageError, match=r"no attribute smilling\. Did you mean Smiling"):
         attributes.rows(["smilling"])
     with pytest.raises(UsageError, match="knows attributes, not classes"):

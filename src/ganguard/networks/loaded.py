@@ -95,10 +95,10 @@ class LoadedGenerator(ABC):
         """The label vectors (rows, labels) that ``labels`` stand for; see ``label_rows``."""
         return label_rows(labels, self.label_names, multi_label=self.multi_label)
 
-    def describe(self, label_vector: Tensor) -> str:
-        """A label vector (labels,) in words: the class, or the attributes that are set."""
-        present = [name for name, value in zip(self.label_names, label_vector.tolist(), strict=True) if value > 0]
-        return ", ".join(present) or "none"
+    def present(self, label_vector: Tensor) -> list[str]:
+        """What a label vector (labels,) stands for: the class, or the attributes that are set; none where none is."""
+        pairs = zip(self.label_names, label_vector.tolist(), strict=True)
+        return [name for name, value in pairs if value > 0] or ["none"]
 
     def sample(
         self,

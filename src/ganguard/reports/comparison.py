@@ -12,7 +12,7 @@ from ganguard.reports.grids import GAP, tile_scale
 from ganguard.reports.pictures import save_png, to_pictures
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
     from torch import Tensor
 
@@ -23,7 +23,8 @@ FONT_SIZE = 13
 TITLE_SIZE = 17
 LINE_HEIGHT = 18
 TITLE_HEIGHT = 24
-HEADING_HEIGHT = 20  # of the class names
+HEADING_HEIGHT = 15  # of a line above a column
+HEADING_LINES = 5
 TEXT_WIDTH = 190
 
 
@@ -38,40 +39,59 @@ class Block:
     """(N, C, H, W) in [-1, 1]; image i in row i // columns."""
 
 
-def save_comparison(blocks: Sequence[Block], path: Path, *, columns: int, names: Sequence[str] = ()) -> None:
+def save_comparison(
+    blocks: Sequence[Block], path: Path, *, columns: int, headings: Sequence[Sequence[str]] = ()
+) -> None:
     """Write the blocks one below the other as a PNG; all have images of the same number and size.
 
     Args:
-        names: of the columns.
+        headings: lines above each column.
 
     Raises:
         OSError: it can't be written.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
-    small, font, large = (ImageFont.load_default(size) for size in (grids.FONT_SIZE, FONT_SIZE, TITLE_SIZE))
-    tiles = [_tiled(to_pictures(block.images), columns) for block in blocks]
+    sheets = [_tiled(to_pictures(block.images), columns) for block in blocks]
     heights = [
-        max(tile.height, TITLE_HEIGHT + LINE_HEIGHT * len(block.lines))
-        for tile, block in zip(tiles, blocks, strict=True)
+        max(sheet.height, TITLE_HEIGHT + LINE_HEIGHT * len(block.lines))
+        for sheet, block in zip(sheets, blocks, strict=True)
     ]
-    left, top = TEXT_WIDTH + 2 * MARGIN, HEADING_HEIGHT if names else 0
-    size = (left + tiles[0].width + MARGIN, top + MARGIN + sum(height + MARGIN for height in heights))
-    picture = Image.new("RGB", size, "white")
+    above = HEADING_HEIGHT * max((min(len(lines), HEADING_LINES) for lines in headings), default=0)
+    left, top = TEXT_WIDTH + 2 * MARGIN, MARGIN + above
+    picture = Image.new("RGB", (left + sheets[0].width + MARGIN, top + sum(heights) + MARGIN * len(blocks)), "white")
     draw = ImageDraw.Draw(picture)
-    step = (tiles[0].width - GAP) // columns
-    for column, name in enumerate(names):
-        caption = _fitting(name, small, step - GAP)
-        draw.text((left + column * step + (step - small.getlength(caption)) / 2, MARGIN), caption, "black", small)
-    top += MARGIN
-    for block, tile, height in zip(blocks, tiles, heights, strict=True):
-        draw.text((MARGIN, top), _fitting(block.title, large, TEXT_WIDTH), "black", large)
-        for number, line in enumerate(block.lines):
-            place = (MARGIN, top + TITLE_HEIGHT + number * LINE_HEIGHT)
-            draw.text(place, _fitting(line, font, TEXT_WIDTH), "#444444", font)
-        picture.paste(tile, (left, top))
+    step = (sheets[0].width - GAP) // columns
+    for column, lines in enumerate(headings):
+        _write_heading(draw, lines, left=left + column * step, bottom=top, width=step)
+    for block, sheet, height in zip(blocks, sheets, heights, strict=True):
+        _write_text(draw, block, top)
+        picture.paste(sheet, (left, top))
         top += height + MARGIN
     save_png(picture, path)
+
+
+def _write_heading(draw: ImageDraw.ImageDraw, lines: Sequence[str], *, left: int, bottom: int, width: int) -> None:
+    """Centred lines that end at ``bottom``; what is too much is counted."""
+    from PIL import ImageFont
+
+    font = ImageFont.load_default(grids.FONT_SIZE)
+    if len(lines) > HEADING_LINES:
+        lines = [*lines[: HEADING_LINES - 1], f"+ {len(lines) - HEADING_LINES + 1}"]
+    for number, line in enumerate(reversed(lines), 1):
+        caption = _fitting(line, font, width - GAP)
+        place = (left + (width - font.getlength(caption)) / 2, bottom - number * HEADING_HEIGHT)
+        draw.text(place, caption, "black", font)
+
+
+def _write_text(draw: ImageDraw.ImageDraw, block: Block, top: int) -> None:
+    from PIL import ImageFont
+
+    font, large = ImageFont.load_default(FONT_SIZE), ImageFont.load_default(TITLE_SIZE)
+    draw.text((MARGIN, top), _fitting(block.title, large, TEXT_WIDTH), "black", large)
+    for number, line in enumerate(block.lines):
+        place = (MARGIN, top + TITLE_HEIGHT + number * LINE_HEIGHT)
+        draw.text(place, _fitting(line, font, TEXT_WIDTH), "#444444", font)
 
 
 def _tiled(pictures: Sequence[Image.Image], columns: int) -> Image.Image:

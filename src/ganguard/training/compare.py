@@ -29,21 +29,21 @@ def compare(
     Args:
         files: checkpoints, in the order of the picture.
         out: a name that exists gets a number.
-        seed: of the latents; None takes those of the run's sample grids, where the first good file holds them.
+        seed: of the latents; None takes those of the run's sample grids, where one of the files holds them.
 
     Raises:
-        CheckpointError: one cannot be used for another reason than damage, or fewer than one is good.
+        CheckpointError: one cannot be used for another reason than damage, or none is good.
         UsageError: the picture cannot be written.
     """
     generators, damaged = _load(files, device)
     _require_alike(generators)
-    latents, rows, columns = _inputs(generators[0], seed)
-    captions = [generators[0].describe(row) for row in rows[:columns]]
+    latents, rows, columns = _inputs(generators, seed)
+    headings = [generators[0].present(row) for row in rows[:columns]]
     blocks = [Block(title=g.origin.position, lines=_lines(g), images=g.images_of(latents, rows)) for g in generators]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         path = names.free(out.parent, out.name)
-        save_comparison(blocks, path, columns=columns, names=captions)
+        save_comparison(blocks, path, columns=columns, headings=headings)
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {why(error)}.") from error
     kinds = {score_kind(g.origin.score) for g in generators if g.origin.score}
@@ -80,16 +80,17 @@ def _inside(generator: LoadedGenerator) -> tuple[object, ...]:
     return generator.latent_size, generator.label_names, generator.multi_label, tuple(shape)
 
 
-def _inputs(generator: LoadedGenerator, seed: int | None) -> tuple[Tensor, Tensor, int]:
+def _inputs(generators: Sequence[LoadedGenerator], seed: int | None) -> tuple[Tensor, Tensor, int]:
     """Latents (N, latent_size), label vectors (N, labels), and columns."""
-    if seed is None and generator.fixed is not None:
-        latents, rows = generator.fixed
+    fixed = next((g.fixed for g in generators if g.fixed), None)
+    if seed is None and fixed is not None:
+        latents, rows = fixed
         period = _period(rows)
     else:
-        every = generator.rows(None)
+        every = generators[0].rows(None)
         period = len(every)
         rows = every.repeat(_ROWS, 1)
-        latents = draw_latents(len(rows), generator.latent_size, seed=seed or 0)
+        latents = draw_latents(len(rows), generators[0].latent_size, seed=seed or 0)
     columns = min(period, _COLUMNS)
     places = [row * period + column for row in range(_ROWS) for column in range(columns)]
     kept = torch.tensor([place for place in places if place < len(latents)])
@@ -110,6 +111,8 @@ def _lines(generator: LoadedGenerator) -> list[str]:
     if "extractor" in about:
         lines.append(f"({about['extractor']}, {about.get('samples', '?')} images)")
     lines += [f"{name} {value:.4g}" for name, value in generator.origin.means.items() if name.startswith("loss")]
+    if generator.origin.file.name != names.epoch_end(generator.origin.epoch or 0):
+        lines.append(generator.origin.file.name)
     return lines
 
 

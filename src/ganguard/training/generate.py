@@ -87,12 +87,12 @@ def _chunk(generator: LoadedGenerator, asked: Pictures, first: int, count: int) 
 def layout(generator: LoadedGenerator, rows: Tensor, count: int) -> tuple[int, list[str]]:
     """Columns of a grid in which images take ``rows`` in turn, and what stands above them."""
     if 1 < len(rows) <= min(_CAPTIONED, count):
-        return len(rows), [generator.describe(row) for row in rows]
+        return len(rows), [", ".join(generator.present(row)) for row in rows]
     return min(math.ceil(math.sqrt(count)), _CAPTIONED), []
 
 
 def _file_part(generator: LoadedGenerator, row: Tensor) -> str:
-    words = re.sub(r"[^\w-]+", "_", generator.describe(row), flags=re.ASCII).strip("_")
+    words = re.sub(r"[^\w-]+", "_", "_".join(generator.present(row))).strip("_")
     return words[:_NAME_LENGTH] or "image"
 
 

@@ -30,7 +30,12 @@ SETTINGS = {
     "device": "cpu",
 }
 STEPS = 3 + 2 * 4 + 2 * 5
-FREE = {"config.batch_sizes", "config.progressive_epochs", "config.auto_save_every_n_batches"}
+FREE = {
+    "config.autosave_minutes",
+    "config.batch_sizes",
+    "config.progressive_epochs",
+    "config.auto_save_every_n_batches",
+}
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +120,12 @@ def test_stopped_and_resumed_it_ends_bit_for_bit_alike(uninterrupted, tmp_path, 
     for step in stops:
         start(tmp_path, cache, monkeypatch, stop_at=step)
     start(tmp_path, cache, monkeypatch)
+    assert_equal(tmp_path, uninterrupted)
+
+
+def test_saving_by_the_clock_changes_nothing(uninterrupted, tmp_path, cache, monkeypatch):
+    told = start(tmp_path, cache, monkeypatch, autosave_minutes=1e-9)
+    assert len([line for line in told if line.startswith("saved") and "_batch_" in line]) > STEPS / 2
     assert_equal(tmp_path, uninterrupted)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -192,6 +193,7 @@ class ProganTraining:
         latest: dict[str, Tensor] = {}
         count = len(self._pyramid)
         began, seen_before = time.monotonic(), guard.images
+        asked, overdue = began, 60 * (self._config.autosave_minutes or math.inf)
         for batch in guard.batches(loader):
             stage = Stage(phase.level, phase.alpha(guard.images))
             losses = self._step(batch, stage, step=guard.step, images_seen=guard.images)
@@ -200,6 +202,9 @@ class ProganTraining:
             if line.advance(len(batch)):
                 done = (guard.images - phase.fades_from) % count + len(batch)
                 line.show(epoch=guard.epoch, done=done, losses=latest, saved_s_ago=guard.seconds_since_save)
+            if min(guard.seconds_since_save or math.inf, time.monotonic() - asked) > overdue:
+                asked = time.monotonic()
+                guard.save()
             seen = guard.images + len(batch)
             if seen >= schedule.total or schedule.phase(seen) is not phase:
                 break  # a level that is counted in images ends within a pass

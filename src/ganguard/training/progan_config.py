@@ -70,6 +70,7 @@ class ProganConfig:
     lambda_gp: float = _option(10.0, "weight of the gradient penalty")
     gradient_accumulation_steps: int = _option(2, "so many times the batch size make one step of the optimizers")
     auto_save_every_n_batches: int = _option(100, "save within an epoch, every so many batches; 0: only at its end")
+    autosave_minutes: float | None = _option(None, "save within an epoch at least every so many minutes too")
     save_model: bool = _option(True, "save regularly; without it, only when the training ends or is stopped")
     load_model: bool | None = _option(
         None, "demand a checkpoint, or start afresh and set the old run aside (default: go on where there is one)"
@@ -170,6 +171,7 @@ _LEAST = {
     "lambda_gp": 0,
     "gradient_accumulation_steps": 1,
     "auto_save_every_n_batches": 0,
+    "autosave_minutes": 0,
     "sample_every": 0,
     "limit_images": 1,
     "cache_limit": 0,

@@ -1,0 +1,161 @@
+"""progan_local.py as a person types it: what it says, what it answers to mistakes, what it leaves on disk."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+import torch
+from PIL import Image
+from typed import REPOSITORY, run, run_and_signal
+
+from ganguard.cli import progan
+from ganguard.training.progan_config import ProganConfig
+
+PROGAN = [sys.executable, str(REPOSITORY / "progan_local.py")]
+TINY = [
+    "--limit-images", "40", "--in-channels", "4", "--z-dim", "4", "--batch-sizes", "8,8,8",
+    "--progressive-epochs", "1,2,1", "--threads", "1", "--device", "cpu",
+]  # fmt: skip
+STEPS = 3 + 2 * 3 + 3
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a short finished run, and what it said; tests must not change it."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = run(PROGAN, *TINY, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout
+
+
+@pytest.fixture
+def answer(tmp_path, monkeypatch, capfd):
+    """Runs the command in this process, which is quicker; gives (exit code, what was printed)."""
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.chdir(tmp_path)
+
+    def ask(*words, constants=None, command=progan.main):
+        extra = {} if constants is None else {"constants": constants}
+        try:
+            code = command([str(word) for word in words], **extra)
+        except SystemExit as left:
+            code = left.code
+        finally:
+            signal.signal(signal.SIGINT, before)
+        captured = capfd.readouterr()
+        return code, captured.out + captured.err
+
+    return ask
+
+
+def newest(folder):
+    return folder / "weights" / "latest_checkpoint.pth"
+
+
+def test_a_start_tells_what_is_to_come(trained):
+    _, text = trained
+    assert "    size   epochs     images  fading in" in text
+    assert re.search(r"^    8 px +2 +80 +40 +8x2 +~ .*(kB|MB)$", text, re.MULTILINE)
+    assert "Altogether about" in text
+    assert "4, 8, 16 px will see fewer than 100,000 images (the paper: 1.2 million)" in text
+
+
+def test_it_grows_through_its_levels_with_a_grid_at_each(trained):
+    folder, text = trained
+    assert [line for line in text.splitlines() if " px begins: " in line] == [
+        "4 px begins: epochs 1 to 1.", "8 px begins: epochs 2 to 3.", "16 px begins: epochs 4 to 4.",
+    ]  # fmt: skip
+    assert sorted(path.name for path in folder.glob("samples/progan_emoji_*/*.png")) == [
+        "epoch_0001_0004px.png", "epoch_0002_0008px.png", "epoch_0003_0008px.png", "epoch_0004_0016px.png",
+    ]  # fmt: skip
+    loaded = torch.load(newest(folder), weights_only=True)
+    assert loaded["progress"]["step"] == STEPS
+    assert loaded["progress"]["images"] == 160
+    assert loaded["config"]["network"] == "progan"
+
+
+def test_a_finished_run_says_so(trained, answer, tmp_path):
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    code, text = answer(*TINY)
+    assert code == 0
+    assert "All levels are trained, up to 16 px; nothing is left to do." in text
+
+
+def test_generate_makes_images_a_grid_and_a_strip(trained, answer, tmp_path):
+    code, text = answer("generate", "--checkpoint", newest(trained[0]), "--count", 5, "--interpolate", 6, "--out", "a")
+    assert code == 0, text
+    assert len(list((tmp_path / "a").glob("0*.png"))) == 5
+    with Image.open(tmp_path / "a" / "00000_image.png") as picture:
+        assert picture.size == (16, 16)
+    assert (tmp_path / "a" / "grid.png").exists()
+    assert (tmp_path / "a" / "strip.png").exists()
+    words = ["generate", "--checkpoint", newest(trained[0]), "--count", 1, "--seed", 3]
+    for out, more in (("b", ["--truncation", "0.5"]), ("c", []), ("d", ["--size", 4])):
+        assert answer(*words, *more, "--out", out)[0] == 0
+    pictures = [(tmp_path / out / "00000_image.png").read_bytes() for out in "abcd"]
+    assert len(set(pictures)) == 4
+    with Image.open(tmp_path / "d" / "00000_image.png") as picture:
+        assert picture.size == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--batch-sizes", "16,0"], 2, "BATCH_SIZES (--batch-sizes) takes 1 to 9 numbers of at least 1"),
+        (["--batch-sizes", "many"], 2, "invalid Numbers value"),
+        (["--img-size", "48"], 2, "invalid choice"),
+        (["--resume", "--branch"], 2, "--branch"),
+        (["--batch-size", "3"], 2, "Did you mean --batch-sizes?"),
+        (["--data-dir", "no/such/folder"], 2, "no/such/folder"),
+        (["--load-model"], 3, "no checkpoint"),
+        (["--checkpoint-gen", "weights/misspelt.pth"], 3, "misspelt.pth"),
+        (["--config", "missing.toml"], 2, "missing.toml"),
+        (["--device", "toaster"], 2, "--device toaster"),
+        (["generate"], 3, "weights"),
+        (["generate", "--count", "0"], 2, "--count must be at least 1"),
+        (["generate", "--truncation", "0"], 2, "--truncation must be above 0"),
+        (["generate", "--checkpoint", "nothing.pth"], 3, "nothing.pth"),
+    ],
+)
+def test_a_mistake_gets_one_message_and_the_right_code(answer, tmp_path, words, code, message):
+    found, text = answer(*words)
+    assert found == code, text
+    assert message in text
+    assert "Traceback" not in text
+    assert not list(tmp_path.glob("**/*.pth"))
+
+
+def test_help_names_every_setting_with_its_default(answer):
+    code, text = answer("--help")
+    assert code == 0
+    for item in fields(ProganConfig):
+        assert "--" + item.name.replace("_", "-") in text
+    assert "(default: 16,16,12,8,6,4,3,2,1)" in " ".join(text.split())
+    assert "generate --help" in text
+
+
+def test_ctrl_c_and_the_same_command_with_constants_edited_in_the_file(tmp_path):
+    """LOAD_MODEL = False starts afresh; the command that the stop prints goes on all the same."""
+    script = (REPOSITORY / "progan_local.py").read_text(encoding="utf-8")
+    for name, value in {
+        "IN_CHANNELS": "4", "Z_DIM": "4", "BATCH_SIZES": "[8, 8, 8]", "PROGRESSIVE_EPOCHS": "[1, 2, 1]",
+        "LOAD_MODEL": "False", "AUTO_SAVE_EVERY_N_BATCHES": "2",
+    }.items():  # fmt: skip
+        script, count = re.subn(rf"^{name} = [^#\n]*", f"{name} = {value}", script, flags=re.MULTILINE)
+        assert count == 1
+    (tmp_path / "mine.py").write_text(script, encoding="utf-8")
+    words = ["--limit-images", "40", "--threads", "1", "--device", "cpu"]
+    code, text = run_and_signal([sys.executable, "mine.py"], *words, cwd=tmp_path, at="batch_00002")
+    assert code == 130, text
+    command = text.split("To go on: ")[1].splitlines()[0]
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "resumed from step" in done.stdout
+    assert torch.load(newest(tmp_path), weights_only=True)["progress"]["images"] == 160
+    done = run([sys.executable, "mine.py"], *words, "--progressive-epochs", "1,0,0", cwd=tmp_path)
+    assert "Set aside in" in done.stdout
+    assert "resumed from step" not in done.stdout

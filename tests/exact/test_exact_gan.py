@@ -50,7 +50,7 @@ CASES = {
         *("--loss", "relativistic", *ATTRIBUTES, "--precision", "bfloat16", "--decay-epochs", "2")
     ],
 }
-SCORED = {"hinge", "wgan-gp, attributes", "relativistic, accumulation, workers"}
+SCORED = {"wgan-gp, attributes", "wgan-gp, bfloat16, mirrored", "relativistic, accumulation, workers"}
 LOOKING = {"fid", "images_per_second"}
 
 

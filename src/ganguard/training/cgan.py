@@ -62,7 +62,7 @@ class CganTraining:
         if not config.fid_every:
             return None
         return Fid(
-            self._images,
+            self._images.as_stored(),
             find_extractor(config.fid_weights, say=say),
             samples=config.fid_samples,
             cache_dir=self._root / "cache",

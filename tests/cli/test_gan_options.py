@@ -1,0 +1,67 @@
+"""Mistakes typed at gan.py: one clear sentence, the documented exit code, nothing changed."""
+
+import pytest
+from typed import GAN, TINY, run
+
+WRONG = {
+    "no such loss": (["--loss", "hing"], 2, "--loss"),
+    "a penalty where there is none": (["--penalty", "3"], 2, "the loss hinge has none"),
+    "no such precision": (["--precision", "float16"], 2, "bfloat16"),
+    "a negative decay": (["--decay-epochs", "-1"], 2, "--decay-epochs must be at least 0"),
+    "no such table": (["--data", "faces", "--attributes", "nowhere.csv"], 2, "nowhere.csv"),
+    "no such column": (["--data", "faces", "--attributes", "faces.csv", "--attribute-names", "Smilling"], 2, "Smiling"),
+    "an empty folder": (["--data", "empty"], 2, "empty"),
+    "one class only": (["--data", "one"], 2, "one class"),
+    "no such weights": (["--fid-every", "1", "--fid-weights", "nowhere.pth"], 2, "nowhere.pth"),
+    "a size between": (["--image-size", "48"], 2, "48"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("wrong")
+    (folder / "empty").mkdir()
+    for place in ("faces", "one/cats"):
+        (folder / place).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (32, 32), (60 * number, 0, 0)).save(folder / place / f"{number}.png")
+    (folder / "faces.csv").write_text("image_id,Smiling\n0.png,1\n1.png,-1\n2.png,1\n3.png,-1\n")
+    return folder
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_mistake_gets_one_sentence(folder, case):
+    words, code, part = WRONG[case]
+    done = run(GAN, *TINY, *words, cwd=folder)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert part in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (folder / "checkpoints").exists()
+
+
+def test_another_loss_does_not_go_on_with_a_run(tmp_path):
+    assert run(GAN, *TINY, "--epochs", 1, cwd=tmp_path).returncode == 0
+    before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    done = run(GAN, *TINY, "--loss", "wgan-gp", cwd=tmp_path)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "loss" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == before
+
+
+def test_what_a_run_leaves_besides_checkpoints(tmp_path):
+    """Curves, TensorBoard, the best pair, and a chart in the terminal at the end."""
+    done = run(GAN, *TINY, "--epochs", 2, "--fid-every", 1, "--fid-samples", 32, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert {
+        "curves.png",
+        "journal.jsonl",
+        "best_generator.pth",
+        "best_discriminator.pth",
+        "best_generator.json",
+    } <= left
+    assert any(name.startswith("events.out.tfevents") for name in left)
+    assert "This run, epochs 1 to 2:" in done.stdout

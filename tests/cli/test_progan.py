@@ -78,9 +78,9 @@ def test_it_grows_through_its_levels_with_a_grid_at_each(trained):
     assert loaded["config"]["network"] == "progan"
 
 
-def test_a_finished_run_says_so(trained, answer, tmp_path):
+def test_a_finished_run_says_so_and_its_settings_need_not_be_typed_again(trained, answer, tmp_path):
     shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
-    code, text = answer(*TINY)
+    code, text = answer("--device", "cpu")
     assert code == 0
     assert "All levels are trained, up to 16 px; nothing is left to do." in text
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ganguard.data import Pyramid, open_pyramid
 from ganguard.guard import Guard
 from ganguard.networks.ema import GeneratorAverage
 from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator, size_of
@@ -23,7 +24,6 @@ from ganguard.store.resume import Request
 from ganguard.training import progan_start
 from ganguard.training.devices import choose_device
 from ganguard.training.progan_config import NOT_OF_THE_RUN, STRUCTURAL, ProganConfig
-from ganguard.training.progan_data import LevelImages, open_data
 from ganguard.training.progan_samples import FixedLatents, save_samples
 from ganguard.training.progan_schedule import Phase, Schedule, Stage, frozen, in_epochs, in_images
 from ganguard.training.progan_step import HALF_LIFE_IMAGES, Growth, ProgressiveStep, Weights, make_optimizers
@@ -56,6 +56,19 @@ def schedule_of(config: ProganConfig, growth: Growth, *, images: int, seen: int)
     return frozen(asked, growth.begun, seen)
 
 
+def _open_data(config: ProganConfig, say: Callable[[str], None]) -> Pyramid:
+    return open_pyramid(
+        config.data_dir,
+        largest=size_of(config.levels - 1),
+        channels=config.channels_img,
+        cache_dir=Path(config.cache_dir),
+        cache_limit=config.cache_bytes,
+        limit=config.limit_images,
+        flip=config.flip,
+        say=say,
+    )
+
+
 class ProganTraining:
     """One start of the trainer: builds everything, then ``run``.
 
@@ -73,7 +86,7 @@ class ProganTraining:
         self._request = request
         self._say = say
         self._device = choose_device(config.device, say)
-        self._pyramid = open_data(config, say)
+        self._pyramid = _open_data(config, say)
         self._build()
 
     def _build(self) -> None:
@@ -213,15 +226,15 @@ class ProganTraining:
             guard.log(images_per_second=(guard.images - seen_before) / (time.monotonic() - began))
 
     def _loader(self, level: int) -> DataLoader[Any]:
-        config = self._config
+        config, images = self._config, self._pyramid.level(size_of(level))
         return DataLoader(
-            LevelImages(self._pyramid, level),
+            images,  # type: ignore[arg-type]  # a map-style data set, without importing torch for the name
             batch_size=config.batch_sizes[level] * config.gradient_accumulation_steps,
             shuffle=True,
             num_workers=config.workers,
             persistent_workers=config.workers > 0,
             pin_memory=self._device.type == "cuda",
-            collate_fn=LevelImages.collate,
+            collate_fn=images.collate,
         )
 
     def _fewer(self, piece: int) -> None:

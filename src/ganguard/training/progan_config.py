@@ -87,6 +87,7 @@ class ProganConfig:
     )
     sample_every: int = _option(1, "write a grid of samples every so many epochs; 0: only at each size's end")
     limit_images: int | None = _option(None, "train on at most so many images")
+    flip: bool = _option(False, "mirror each image with probability 1/2")
     cache_limit: float = _option(20.0, "gigabytes; a larger data set is decoded while training")
     workers: int = _option(0, "processes that prepare data; 0 is fastest where the images are cached")
     seed: int = _option(0, "start of all random numbers: the same seed, the same training")

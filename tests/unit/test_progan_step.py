@@ -214,6 +214,13 @@ def test_a_growth_resets_the_moments_once_and_not_again_at_a_resume():
     assert resumed.begun == list(schedule.phases)
 
 
+def test_moments_from_an_older_file_are_kept_at_the_first_level():
+    step = make_step()
+    train(step, [0])
+    assert Growth().enter(in_epochs([2, 2], images=8, first_level=1).phases[0], step.generator_optimizer)
+    assert step.generator_optimizer.state
+
+
 def test_the_average_goes_on_unbroken_through_a_growth():
     """After 800 images, half-life 40, batch of 8: a layer of the old level keeps 0.5 ** 0.2 of its average."""
     step = make_step()

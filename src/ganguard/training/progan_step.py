@@ -42,8 +42,9 @@ def make_optimizers(
 class Growth:
     """Which levels have begun: a part for the guard, so that what happens once at a growth happens once in a run.
 
-    A level begins with Adam's moments reset. Its phase is kept as it was then, and how many images fitted into the
-    memory at once, where that turned out to be fewer than asked for.
+    A level begins with Adam's moments reset; the first one with those there are: none, or those of an older file. Its
+    phase is kept as it was then, and how many images fitted into the memory at once, where that turned out to be fewer
+    than asked for.
     """
 
     def __init__(self) -> None:
@@ -54,10 +55,11 @@ class Growth:
         """Begin the level of ``phase`` unless it has begun; returns whether it did so now."""
         if self.begun and self.begun[-1].level >= phase.level:
             return False
+        if self.begun:
+            for optimizer in optimizers:
+                optimizer.state.clear()
         self.begun.append(phase)
         self.fitting = None
-        for optimizer in optimizers:
-            optimizer.state.clear()
         return True
 
     def adjust(self, schedule: Schedule) -> None:

@@ -32,6 +32,13 @@ class Data(enum.Enum):
     LEFT = enum.auto()  # the loop over it was broken off
 
 
+def once_an_epoch() -> UsageError:
+    return UsageError(
+        "guard.batches may run once an epoch: put it into a loop over guard.epochs(n), "
+        "and use a plain loop for a second loader."
+    )
+
+
 class Course:
     """Moves ``position`` on as the loops turn.
 
@@ -45,12 +52,18 @@ class Course:
         self.ended = False  # the loop over epochs or steps came to its end
         self.body: int | None = None  # samples of the batch whose body is under way
         self.data = Data.UNASKED
+        self.accumulate = 1  # batches a step of the optimizer
         self._token = 0
 
     @property
     def in_tail(self) -> bool:
         """Whether the epoch's data is over and what follows it is under way."""
         return self.in_epoch and self.body is None and self.data in (Data.ENDED, Data.LEFT)
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether accumulated steps are complete here: gradients are not saved."""
+        return self.position.batch % self.accumulate == 0
 
     @property
     def step_under_way(self) -> int:
@@ -63,7 +76,7 @@ class Course:
         return self.position.step if self.in_epoch and self.body is None else self.step_under_way
 
     def begin_epoch(self) -> None:
-        self.in_epoch, self.ended, self.data = True, False, Data.UNASKED
+        self.in_epoch, self.ended, self.data, self.accumulate = True, False, Data.UNASKED, 1
 
     def end_epoch(self) -> None:
         self.leave_body()
@@ -72,16 +85,13 @@ class Course:
         self.in_epoch, self.data = False, Data.UNASKED
 
     def begin_data(self) -> int:
-        """A loop over the epoch's data begins; returns its token.
+        """A loop over the epoch's data begins, or goes on after a break; returns its token.
 
         Raises:
-            UsageError: there was one in this epoch.
+            UsageError: there was one in this epoch, and it was not broken off.
         """
-        if self.data is not Data.UNASKED:
-            raise UsageError(
-                "guard.batches may run once an epoch: put it into a loop over guard.epochs(n), "
-                "and use a plain loop for a second loader."
-            )
+        if self.data not in (Data.UNASKED, Data.LEFT):
+            raise once_an_epoch()
         return self.begin_loop()
 
     def begin_loop(self) -> int:

@@ -92,6 +92,12 @@ class History:
         self._sums, self._scores, self._about = {}, {}, {}
         return means
 
+    def note(self, row: dict[str, Any]) -> None:
+        """Write a line of its own into the journal, after what was logged before it."""
+        self.flush()
+        if self.journal:
+            self.journal.write([row])
+
     def begin_epoch(self) -> None:
         """What is scored from now on is of the epoch that begins."""
         self.last_score = None

@@ -26,6 +26,7 @@ class Intervals:
 
     epochs: int | None
     batches: int | None  # 0: only at epochs' ends
+    minutes: float | None  # within an epoch, besides; None: not by the clock
     milestones: int  # every so many epochs is never skipped; 0: none is
     budget: float  # share of the run that saving may take
 
@@ -62,6 +63,7 @@ class Keeper:
         self.saver = saver
         self.snapshot = snapshot
         self.asked_for = False  # guard.save(), or a score that is the best
+        self.milestone = False  # what is asked for is to be kept for good
         self.saved: tuple[int, int, int] | None = None  # where the newest save is
         self._stop = stop
         self._course = course
@@ -69,7 +71,7 @@ class Keeper:
         self._patience_s = patience_s
         self._say = say
         self._autosave = False
-        self._began = time.monotonic()
+        self._tried_at = time.monotonic()
 
     def after_step(self, *, boundary: bool) -> None:
         """A step is finished. At a boundary of accumulated steps stop if asked to, and save if that is due."""
@@ -78,13 +80,26 @@ class Keeper:
         if not boundary:
             return
         self.honour_stop()
+        self._hear_of_saving()
         due = self._autosave and self._affordable(typed=self._intervals.batches is not None)
         self._autosave = False
-        if due or self.asked_for or self.saver.due_again:
+        if due or self._minutes_are_over or self.asked_for or self.saver.due_again:
             self.save(self.kind_here())
+
+    def _hear_of_saving(self) -> None:
+        """A signal may ask for a save without a stop."""
+        if self._stop.save_requested:
+            self._stop.save_requested = False
+            self.asked_for = True
+
+    @property
+    def _minutes_are_over(self) -> bool:
+        minutes = self._intervals.minutes
+        return minutes is not None and time.monotonic() - self._tried_at >= 60 * minutes
 
     def after_epoch(self, *, last: bool) -> None:
         """An epoch is finished, its tail too: save if that is due, stop if asked to."""
+        self._hear_of_saving()
         if self._epoch_due(last=last):
             self.save(Kind.EPOCH)
         self.honour_stop()
@@ -98,7 +113,7 @@ class Keeper:
         return due and self._affordable(typed=self._intervals.epochs is not None)
 
     def _affordable(self, *, typed: bool) -> bool:
-        return typed or self.saver.seconds <= self._intervals.budget * (time.monotonic() - self._began)
+        return typed or self.saver.savings.share <= self._intervals.budget
 
     def kind_here(self) -> Kind:
         """What a regular save at this position is."""
@@ -109,17 +124,21 @@ class Keeper:
     def save(self, kind: Kind, *, after_failure: str = "") -> bool:
         """Save now; returns whether that worked. What failed is told, and what follows from it."""
         self.asked_for = False
+        self._tried_at = time.monotonic()
         finite = state.all_finite(self.snapshot.parts)
         if not finite and kind is not Kind.EMERGENCY:
             self._say("NOT SAVED: parameters are not finite (NaN or infinite). The newest good checkpoint stays.")
             return False
         newest = self.saver.newest
         entry = self.saver.save(
-            lambda: self.snapshot.take(kind, parent=newest.digest if newest else "", finite=finite),
+            lambda: self.snapshot.take(
+                kind, parent=newest.digest if newest else "", finite=finite, milestone=self.milestone
+            ),
             after_failure=after_failure,
         )
         if entry is not None:
             self.saved = self._course.position.here
+            self.milestone = False
         return entry is not None
 
     @property
@@ -138,6 +157,7 @@ class Keeper:
             return
         if self.unsaved:
             self._save_at_last(Kind.EMERGENCY)
+        self._tell_savings()
         newest = self.saver.newest
         if newest and newest.summary and not newest.summary.finite:
             self._say(f"{newest.path.name} holds parameters that are not finite: it is not resumed unasked.")
@@ -156,14 +176,22 @@ class Keeper:
         if self._stop.requested is None and (self.unsaved or self.asked_for):
             self._save_at_last(self.kind_here())
         self.honour_stop()
+        self._tell_savings()
         if self.unsaved:
             self._say(f"The newest state is NOT on disk. {self.on_disk()}")
             raise NotSaved
 
+    def _tell_savings(self) -> None:
+        savings = self.saver.savings
+        if text := savings.text():
+            self._say(text)
+            p = self._course.position
+            self.snapshot.history.note({"step": p.step, "epoch": p.epoch, "savings": savings.as_dict()})
+
     def _save_at_last(self, kind: Kind) -> None:
         """Save; where the disk takes none, say what is needed and try again for a while."""
         deadline = time.monotonic() + self._patience_s
-        advice = f"Make room on the disk of {self.saver.folder}, or mend what is wrong there."
+        advice = f"Make room on the disk of {self.saver.shelf.folder}, or mend what is wrong there."
         while not self.save(kind, after_failure=advice) and self.saver.failing and time.monotonic() < deadline:
             left = max(0.0, deadline - time.monotonic())
             self._say(f"Trying again for {left:.0f} s.")

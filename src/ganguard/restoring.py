@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import ganguard
-from ganguard import older, options, state, streams
+from ganguard import older, options, pairing, state, streams
 from ganguard.course import Position
 from ganguard.errors import DoesNotFit, SaveFailed, UsageError
 from ganguard.store import aliases, resume
@@ -21,6 +21,7 @@ from ganguard.store.catalog import Entry
 from ganguard.store.durable import why
 from ganguard.store.resume import Plan, Request
 from ganguard.store.runfile import Run
+from ganguard.store.shelf import Shelf
 from ganguard.store.summary import Origin
 
 
@@ -31,6 +32,7 @@ class Beginning:
     plan: Plan
     loaded: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    translated: bool = False  # from an older script's files, which hold what they hold
 
     @property
     def run(self) -> Run:
@@ -97,19 +99,26 @@ def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def begin(folder: Path, request: Request, parts: Iterable[str]) -> Beginning:
+def begin(shelf: Shelf, request: Request, parts: Mapping[str, Any]) -> Beginning:
     """Find and read the checkpoint to go on from. Changes nothing.
 
     Raises:
         CheckpointError: none can be used.
     """
-    plan = resume.plan(folder, request)
-    if plan.start is None:
+    plan = resume.plan(shelf, request)
+    start = plan.start
+    if start is None:
         return Beginning(plan)
-    loaded = state.load_file(plan.start.path)
-    if "progress" in loaded:
-        return Beginning(plan, loaded)
-    return Beginning(plan, *older.translate(loaded, plan.start.path, parts))
+    loaded = state.load_file(start.path)
+    others = [state.load_file(companion.path) for companion in plan.companions]
+    pair = shelf.pair or (start.summary.pair if start.summary else None)
+    if "progress" not in loaded:
+        files = [(start.path, loaded), *zip((c.path for c in plan.companions), others, strict=True)]
+        translated, notes = older.translate(files, parts, pair, request.begins_at or {})
+        return Beginning(plan, translated, notes, translated=True)
+    if pair is not None and "state_dict" in loaded:
+        loaded = pairing.join(pair, loaded, others, start.path)
+    return Beginning(plan, loaded)
 
 
 def require_same(
@@ -147,6 +156,19 @@ def require_same(
         )
     if unfit := state.differences(parts, began.loaded):
         raise DoesNotFit(state.mismatch(unfit, source))
+    if not began.translated:
+        _require_the_same_parts(began.loaded, parts, free, source)
+
+
+def _require_the_same_parts(loaded: Mapping[str, Any], parts: Mapping[str, Any], free: Set[str], source: str) -> None:
+    lacking = [f"  {name} is a part here, and not in the checkpoint" for name in parts if name not in {*loaded, *free}]
+    unknown = set(loaded) - set(parts) - set(state.RESERVED) - free
+    lines = [*lacking, *(f"  {name} is in the checkpoint, and no part here" for name in sorted(unknown))]
+    if lines:
+        raise DoesNotFit(
+            f"{source} holds other parts than this run has; nothing was changed:\n" + "\n".join(lines) + "\n"
+            "Give the same parts. Where one shall really begin anew, or be left behind, name it in may_change."
+        )
 
 
 def settle(began: Beginning) -> tuple[Path | None, list[str]]:
@@ -157,8 +179,7 @@ def settle(began: Beginning) -> tuple[Path | None, list[str]]:
     """
     try:
         path, told = resume.carry_out(began.plan)
-        if note := aliases.clear_the_name(began.plan.folder):
-            told.append(note)
+        told += aliases.clear_the_names(began.plan.shelf)
     except OSError as error:
         raise SaveFailed(
             f"{began.plan.folder} cannot be written: {why(error)}. Nothing was lost; mend that first."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,17 @@ from ganguard import state
 from ganguard.errors import SaveFailed
 from ganguard.protection.signals import StopRequests
 from ganguard.reports.console import duration, size
-from ganguard.store import aliases, commit, names, removal, runfile
+from ganguard.savings import Savings
+from ganguard.snapshot import File
+from ganguard.store import aliases, commit, envelope, removal, runfile
 from ganguard.store.catalog import Entry
 from ganguard.store.durable import free_bytes, why
 from ganguard.store.envelope import HashingFile
 from ganguard.store.lock import Lock
 from ganguard.store.retention import Policy
 from ganguard.store.runfile import Run
-from ganguard.store.summary import Summary
+from ganguard.store.shelf import Shelf
+from ganguard.store.summary import Kind
 
 _RETRY_S = 30.0
 _OVERHEAD = 64 * 1024  # of the zip format, random states, history
@@ -31,7 +34,7 @@ _OVERHEAD = 64 * 1024  # of the zip format, random states, history
 class Saver:
     """Writes, keeps the alias on the newest, removes what retention lets go, and remembers how it went."""
 
-    folder: Path
+    shelf: Shelf
     run: Run
     lock: Lock
     policy: Policy
@@ -40,11 +43,11 @@ class Saver:
     writer: commit.Writer = commit.commit
     newest: Entry | None = None
     failing: SaveFailed | None = None
-    seconds: float = 0.0  # that saving took
+    savings: Savings = field(default_factory=Savings)
     saved_at: float | None = None  # monotonic; None: nothing of this run is on disk
     _retry_at: float = 0.0
 
-    def save(self, make: Callable[[], tuple[Summary, dict[str, Any]]], *, after_failure: str = "") -> Entry | None:
+    def save(self, make: Callable[[], list[File]], *, after_failure: str = "") -> Entry | None:
         """Write the checkpoint that ``make`` gives and tell of it; None where that failed, which is told too.
 
         Args:
@@ -55,32 +58,38 @@ class Saver:
         try:
             with self.stop.writing(progress):
                 self._mend_folder()
-                summary, payload = make()
-                entry = self._write(summary, payload, progress)
-                self._succeeded(entry, time.monotonic() - began)
-                self._tidy(entry)
+                entry = self._write(make(), progress)
+                files = commit.files_of(entry)
+                self._succeeded(entry, files, time.monotonic() - began)
+                self._tidy(entry, files)
         except Exception as error:  # whatever it is (a part's own state_dict, say): the training is healthy
             self._failed(_as_failure(error, progress.expected), after_failure)
+            self.savings.did_not(time.monotonic() - began)
             return None
-        finally:
-            self.seconds += time.monotonic() - began
+        assert entry.summary is not None  # it was written with one
+        taken = sum(file.stat().st_size for file in files if file.exists())
+        self.savings.saved(entry.summary.kind, taken, time.monotonic() - began)
         return entry
 
-    def _write(self, summary: Summary, payload: dict[str, Any], progress: _Progress) -> Entry:
-        progress.name, progress.expected = summary.name, state.tensor_bytes(payload) + _OVERHEAD
-
-        def dump(file: HashingFile) -> None:
-            progress.file = file
-            torch.save(payload, file)  # type: ignore[arg-type]  # anything with write() serves
-
-        return self.writer(self.folder, [commit.Part(summary=summary, dump=dump, expected_bytes=progress.expected)])
+    def _write(self, contents: list[File], progress: _Progress) -> Entry:
+        sizes = [state.tensor_bytes(payload) + _OVERHEAD for _, payload in contents]
+        progress.name, progress.expected = contents[-1][0].name, sum(sizes)
+        parts = [
+            commit.Part(summary=summary, dump=progress.dumping(payload), expected_bytes=size)
+            for (summary, payload), size in zip(contents, sizes, strict=True)
+        ]
+        entry = self.writer(self.shelf, parts)
+        if contents[-1][0].kind is Kind.EMERGENCY:  # there may be no other chance
+            for file in commit.files_of(entry):
+                envelope.verify(file)
+        return entry
 
     def tell_space(self, one: int) -> None:
         """Say what checkpoints of ``one`` bytes each will take, and what is free."""
         every, most = self.policy.keep_every, one * (self.policy.keep_latest + 3)
         self.say(
-            f"Checkpoints in {self.folder}: about {size(one)} each, keeps up to {size(most)}"
-            f"{f' and one more every {every} epochs' if every else ''}; {size(free_bytes(self.folder))} free."
+            f"Checkpoints in {self.shelf}: about {size(one)} each, keeps up to {size(most)}"
+            f"{f' and one more every {every} epochs' if every else ''}; {size(free_bytes(self.shelf.folder))} free."
         )
 
     @property
@@ -89,29 +98,32 @@ class Saver:
         return self.failing is not None and time.monotonic() >= self._retry_at
 
     def _mend_folder(self) -> None:
-        gone = not (self.folder / runfile.NAME).exists()
+        folder = self.shelf.folder
+        gone = not self.shelf.run_file.exists()
         if gone:
-            self.say(f"What was in {self.folder} has vanished, the older checkpoints too; saving there all the same.")
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.say(f"What was in {folder} has vanished, the older checkpoints too; saving there all the same.")
+            folder.mkdir(parents=True, exist_ok=True)
         self.lock.reassert()
         if gone:
-            runfile.write(self.folder, self.run)
+            runfile.write(self.shelf, self.run)
 
-    def _succeeded(self, entry: Entry, seconds: float) -> None:
+    def _succeeded(self, entry: Entry, files: list[Path], seconds: float) -> None:
         again = "Saving works again: " if self.failing else ""
         self.failing = None
         self.newest = entry
         self.saved_at = time.monotonic()
-        self.say(f"{again}saved {entry.path} ({size(entry.size)} in {seconds:.2f} s)")
+        taken = size(sum(file.stat().st_size for file in files))
+        verified = ", verified" if entry.summary and entry.summary.kind is Kind.EMERGENCY else ""
+        others = "".join(f" and {file.name}" for file in files[:-1])
+        self.say(f"{again}saved {entry.path}{others} ({taken} in {seconds:.2f} s{verified})")
 
-    def _tidy(self, entry: Entry) -> None:
+    def _tidy(self, entry: Entry, files: list[Path]) -> None:
         """What follows a save that stands: none of it can make the save fail."""
         try:
             if entry.summary is not None and entry.summary.finite:
-                warning = aliases.point(self.folder / names.LATEST, entry.path)
-                if warning:
+                for warning in aliases.point_all(self.shelf, files):
                     self.say(warning)
-            removal.prune(self.folder, self.policy)
+            removal.prune(self.shelf, self.policy)
         except Exception as error:  # the checkpoint itself is safe
             reason = why(error) if isinstance(error, OSError) else error
             self.say(f"Old checkpoints were not cleaned up: {reason}")
@@ -123,7 +135,7 @@ class Saver:
             else "Nothing is on disk yet."
         )
         after = after or f"Training goes on, and it tries again in {_RETRY_S:.0f} s."
-        self.say(f"NOT SAVED in {self.folder}: {error}. {on_disk} {after}")
+        self.say(f"NOT SAVED in {self.shelf}: {error}. {on_disk} {after}")
         self.failing = error
         self._retry_at = time.monotonic() + _RETRY_S
 
@@ -142,9 +154,19 @@ class _Progress:
     def __init__(self) -> None:
         self.name = ""
         self.expected = 0
-        self.file: HashingFile | None = None
+        self._files: list[HashingFile] = []
+
+    def dumping(self, payload: dict[str, Any]) -> commit.Dump:
+        """What writes ``payload`` into a file that counts here."""
+
+        def dump(file: HashingFile) -> None:
+            self._files.append(file)
+            torch.save(payload, file)  # type: ignore[arg-type]  # anything with write() serves
+
+        return dump
 
     def __call__(self) -> str:
-        if not self.expected or self.file is None:
+        if not self.expected or not self._files:
             return "the checkpoint is being put together"
-        return f"{self.name}, {min(99, 100 * self.file.size // self.expected)} % of {size(self.expected)}"
+        done = sum(file.size for file in self._files)
+        return f"{self.name}, {min(99, 100 * done // self.expected)} % of {size(self.expected)}"

@@ -5,18 +5,20 @@ from __future__ import annotations
 import datetime
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from ganguard import restoring, state, streams
+from ganguard import pairing, restoring, state, streams
 from ganguard.course import Position
 from ganguard.feeding import Feeds
 from ganguard.history import History
-from ganguard.store import names
 from ganguard.store.runfile import Run
+from ganguard.store.shelf import Shelf
 from ganguard.store.summary import Kind, Origin, Summary
+
+File = tuple[Summary, dict[str, Any]]  # what a file says about itself, and what torch reads from it
 
 
 @dataclass(kw_only=True)
@@ -24,6 +26,7 @@ class Snapshot:
     """Everything of a run that goes into a checkpoint; ``position`` and ``history`` move on as it trains."""
 
     parts: Mapping[str, Any]
+    shelf: Shelf
     run: Run
     origin: Origin | None
     config: dict[str, Any]
@@ -33,10 +36,17 @@ class Snapshot:
     history: History
     feeds: Feeds
 
-    def take(self, kind: Kind, *, parent: str, finite: bool) -> tuple[Summary, dict[str, Any]]:
-        """Summary and body. The body's tensors are the live ones, so write before training goes on."""
-        summary = self._summary(kind, parent=parent, finite=finite)
-        return summary, self._body(summary)
+    def take(self, kind: Kind, *, parent: str, finite: bool, milestone: bool) -> list[File]:
+        """The files of a checkpoint, its head last. The tensors are the live ones: write before training goes on."""
+        p = self.position
+        names = self.shelf.file_names(kind, epoch=p.epoch, batch=p.batch, step=p.step)
+        summary = replace(self._summary(kind, parent=parent), name=names[-1], finite=finite, milestone=milestone)
+        body = self._body(summary)
+        if self.shelf.pair is None:
+            return [(summary, body)]
+        second, first = pairing.split(self.shelf.pair, body)
+        companion = replace(summary, kind=Kind.COMPANION, name=names[0], config=None)
+        return [(companion, second), (summary, first)]
 
     def _body(self, summary: Summary) -> dict[str, Any]:
         about = {
@@ -59,14 +69,14 @@ class Snapshot:
         }
         return {**state.capture(self.parts), **{key: state.to_plain(value, key) for key, value in about.items()}}
 
-    def _summary(self, kind: Kind, *, parent: str, finite: bool) -> Summary:
+    def _summary(self, kind: Kind, *, parent: str) -> Summary:
         p = self.position
         last = self.history.epochs[-1] if self.history.epochs else {}
         means = self.history.means() if p.batch else last
         score = self.history.last_score
         return Summary(
             kind=kind,
-            name=self._name(kind),
+            name="",
             run=self.run.run,
             branch=self.run.branch,
             lineage=self.run.lineage,
@@ -74,19 +84,11 @@ class Snapshot:
             means={name: value for name, value in means.items() if isinstance(value, float)},
             score=score if score and score["step"] == p.step else None,
             best=self.history.best,
-            finite=finite,
             saved_at=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             host=socket.gethostname(),
             versions=restoring.versions(),
             parent=parent,
             origin=self.origin,
             config=self.config,
+            pair=self.shelf.pair,
         )
-
-    def _name(self, kind: Kind) -> str:
-        p = self.position
-        if kind is Kind.EMERGENCY:
-            return names.emergency(datetime.datetime.now())
-        if kind is Kind.STEP:
-            return names.at_step(p.step)
-        return names.within_epoch(p.epoch + 1, p.batch) if kind is Kind.AUTOSAVE else names.epoch_end(p.epoch)

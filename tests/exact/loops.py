@@ -120,9 +120,11 @@ class Loop:
         }
 
 
-def journal(folder: Path) -> list[dict]:
-    path = folder / "journal.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def journal(folder: Path, name: str = "journal.jsonl") -> list[dict]:
+    """All lines but those that tell what saving took: that is not the same in two runs."""
+    path = folder / name
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [row for row in rows if "savings" not in row]
 
 
 def same(one: Any, other: Any, where: str = "") -> list[str]:

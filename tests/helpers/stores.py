@@ -15,6 +15,7 @@ import pytest
 
 from ganguard.store import aliases, commit, names, resume
 from ganguard.store.catalog import Entry
+from ganguard.store.shelf import Shelf
 from ganguard.store.summary import Kind, Summary
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -70,7 +71,24 @@ def save_pair(folder: Path, epoch: int = 1, **fields) -> Entry:
     return commit.commit(folder, [part(critic, archive(100 + epoch)), part(generator, archive(200 + epoch))])
 
 
-def start(folder: Path, **asked) -> tuple[resume.Plan, Path | None, list[str]]:
+def pair_parts(shelf: Shelf, epoch: int, data: bytes | None = None, **fields) -> list[commit.Part]:
+    """What a run of pairs writes at an epoch's end."""
+    second, first = shelf.file_names(Kind.EPOCH, epoch=epoch, batch=0, step=epoch * 10)
+    fields = {"pair": shelf.pair, **fields}
+    critic = summary(epoch, kind=Kind.COMPANION, **{**fields, "name": second})
+    generator = summary(epoch, **{**fields, "name": first})
+    data = archive(200 + epoch) if data is None else data
+    return [part(critic, archive(100 + epoch)), part(generator, data)]
+
+
+def save_on_shelf(shelf: Shelf, epoch: int = 1, **fields) -> Entry:
+    """A pair as a run of a shelf writes it, its fixed names too."""
+    entry = commit.commit(shelf, pair_parts(shelf, epoch, **fields))
+    assert aliases.point_all(shelf, commit.files_of(entry)) == []
+    return entry
+
+
+def start(folder: Path | Shelf, **asked) -> tuple[resume.Plan, Path | None, list[str]]:
     """Plan and carry out, as a training does when it begins."""
     plan = resume.plan(folder, resume.Request(**asked))
     path, told = resume.carry_out(plan)

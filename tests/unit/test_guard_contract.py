@@ -473,14 +473,20 @@ def test_wrappers_make_no_difference_to_the_file(guarded, wrap):
     assert plain.step == 10
 
 
-def test_a_part_that_the_file_lacks_begins_anew_and_that_is_said(guarded, said):
+def test_other_parts_than_the_checkpoint_holds_are_refused_unless_they_may_change(guarded, said):
     guard, made = guarded()
     run(guard, made, epochs=1)
+    before = fingerprints(guard.folder)
     more = {**parts(), "ema": nn.Linear(1, 1)}
-    guard, made = guarded(more)
+    with pytest.raises(DoesNotFit, match="ema is a part here, and not in the checkpoint"), guarded(more)[0]:
+        pass
+    assert fingerprints(guard.folder) == before
+    guard, made = guarded(more, may_change=["ema"])
     run(guard, made)
     assert [line for line in said if "ema is not in" in line]
-    guard, made = guarded()
+    with pytest.raises(DoesNotFit, match="ema is in the checkpoint, and no part here"), guarded()[0]:
+        pass
+    guard, made = guarded(may_change=["ema"])
     run(guard, made)
     assert [line for line in said if "ema is in the checkpoint, but no part" in line]
 
@@ -646,5 +652,5 @@ def test_starting_afresh_keeps_the_old_journal_apart(guarded):
     guard, made = guarded(resume=Request(afresh=True))
     run(guard, made, epochs=1)
     lines = (guard.folder / "journal.jsonl").read_text().splitlines()
-    assert len(lines) == 6
+    assert len(lines) == 7  # five steps, the epoch, what saving took
     assert (guard.folder / "journal_after_step_0.jsonl").exists()

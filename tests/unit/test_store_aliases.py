@@ -67,7 +67,7 @@ def test_law_2_an_older_scripts_real_file_of_that_name_survives(tmp_path):
     theirs = tmp_path / names.LATEST
     torch.save({"netG_state_dict": {}, "epoch": 7}, theirs)
     before = theirs.read_bytes()
-    note = aliases.clear_the_name(tmp_path)
+    (note,) = aliases.clear_the_names(tmp_path)
     save(tmp_path, 1, alias=True)
     kept = list((tmp_path / names.SET_ASIDE).rglob(names.LATEST))
     assert [p.read_bytes() for p in kept] == [before]
@@ -82,7 +82,7 @@ def test_law_2_what_else_lies_at_the_name_is_moved_aside(tmp_path, what):
         (alias / "inside").mkdir(parents=True)
     else:
         alias.symlink_to(tmp_path / ("elsewhere.bin" if what == "link" else "nowhere"))
-    assert "is kept as" in aliases.clear_the_name(tmp_path)
+    assert "is kept as" in aliases.clear_the_names(tmp_path)[0]
     save(tmp_path, 1, alias=True)
     assert (tmp_path / "elsewhere.bin").read_bytes() == b"theirs"
     assert len(list((tmp_path / names.SET_ASIDE).glob(f"*/{names.LATEST}"))) == (what != "dangling link")

@@ -65,7 +65,7 @@ def test_law_6_a_file_made_to_run_code_is_listed_verified_copied_and_refused_wit
         lambda: resume.plan(folder, resume.Request()),
         lambda: resume.plan(folder, resume.Request(file=path)),
         lambda: start(folder, file=path),
-        lambda: aliases.clear_the_name(folder),
+        lambda: aliases.clear_the_names(folder),
         lambda: removal.prune(folder, Policy()),
         lambda: start(folder, afresh=True),
     ):
@@ -84,7 +84,7 @@ def test_law_6_a_name_that_leads_out_of_the_folder_is_not_followed(tmp_path):
     for name in ("../../out.pth", "/tmp/ganguard-out.pth", "..\\out.pth", ".hidden.pth", "no suffix", ""):
         about = Summary(kind=Kind.EPOCH, name=name, run="r", epoch=1, step=10)
         sealed(folder / names.LATEST, archive(), about.to_json())
-        aliases.clear_the_name(folder)
+        aliases.clear_the_names(folder)
         assert {Path(p).parent for p in tree(tmp_path)} == {Path("deep/checkpoints")}
         assert (folder / "checkpoint_step_00000010.pth").exists()
         for path in folder.glob("*.pth"):

@@ -73,8 +73,11 @@ def test_companions_go_with_their_head(folder):
     save_pair(folder, 4)
     gone = removal.delete(folder / "generator_epoch_003.pth", folder)
     assert [p.name for p in gone] == ["generator_epoch_003.pth", "critic_epoch_003.pth"]
-    with pytest.raises(UsageError, match="second file"):
+    with pytest.raises(UsageError, match="last good"):
         removal.delete(folder / "critic_epoch_004.pth", folder)
+    save_pair(folder, 5)
+    gone = removal.delete(folder / "critic_epoch_004.pth", folder)  # either name stands for both
+    assert [p.name for p in gone] == ["generator_epoch_004.pth", "critic_epoch_004.pth"]
 
 
 def test_law_7_retention_touches_only_files_of_its_own_run(folder, entries):

@@ -17,13 +17,15 @@ from ganguard.errors import (
     UsageError,
 )
 from ganguard.reports import checkpoint_list, console
-from ganguard.store import backup, catalog, envelope, names, removal
+from ganguard.store import backup, catalog, envelope, names, removal, retention, runfile
 from ganguard.store.catalog import Catalog, Entry
 from ganguard.store.envelope import State
+from ganguard.store.pair import HISTORY
 from ganguard.store.retention import Policy
 
 _EPILOG = """\
-Safe beside a running training. FILE is a path, or a name in the checkpoint folder.
+Safe beside a running training. FILE is a path, or a name in the checkpoint folder. Of a checkpoint of two files
+(a progressive GAN's, in weights/) either name stands for both.
 Exit codes: 0 done, 2 wrong usage or refused, 3 a checkpoint is damaged, 4 the folder is in use,
 6 a backup could not be written."""
 
@@ -52,13 +54,13 @@ def parser(prog: str) -> argparse.ArgumentParser:
         "--keep-latest",
         type=int,
         metavar="N",
-        help=f"with --cleanup: newest epochs that stay (default: {keep.keep_latest})",
+        help=f"with --cleanup: newest epochs that stay (default: {keep.keep_latest}; of pairs 2)",
     )
     parser.add_argument(
         "--keep-every",
         type=int,
         metavar="N",
-        help=f"with --cleanup: each so many-th epoch stays (default: {keep.keep_every}; 0: none)",
+        help=f"with --cleanup: each so many-th epoch stays (default: {keep.keep_every}; of pairs 0: none)",
     )
     parser.add_argument("--set-aside", action="store_true", help="with --cleanup: remove what was set aside too")
     parser.add_argument("--dry-run", action="store_true", help="with --cleanup: only tell what would go")
@@ -100,8 +102,10 @@ def _refuse_stray_options(asked: argparse.Namespace) -> None:
 
 
 def _found(file: Path, folder: Path) -> Path:
-    """The file as typed, or the one of that name in the checkpoint folder."""
-    return folder / file if not file.exists() and len(file.parts) == 1 else file
+    """The file as typed, or the one of that name in the checkpoint folder or its history."""
+    if file.exists() or len(file.parts) > 1:
+        return file
+    return folder / HISTORY / file if (folder / HISTORY / file).exists() else folder / file
 
 
 def _print(values: dict[str, Any], text: str, *, as_json: bool) -> None:
@@ -118,14 +122,15 @@ def show_list(folder: Path, *, as_json: bool) -> int:
 def _require_checkpoint(file: Path, folder: Path) -> Entry:
     removal.require_inside(file, folder)
     entry = catalog.read(file)
-    if file.suffix != names.SUFFIX or (entry.state is State.INCOMPLETE and not _looks_torn(file)):
+    if file.suffix != names.SUFFIX or (entry.state is State.INCOMPLETE and not _looks_torn(file, folder)):
         raise UsageError(f"{file} is no checkpoint. List them with --list.")
     return entry
 
 
-def _looks_torn(file: Path) -> bool:
+def _looks_torn(file: Path, folder: Path) -> bool:
     """Whether a file without a readable end may once have been a checkpoint: zip archives begin with PK."""
-    if names.is_versioned(file.name) or file.name == names.LATEST:
+    shelf = removal.shelf_of(file, folder)
+    if shelf.is_versioned(file.name) or file.name in shelf.aliases:
         return True
     with file.open("rb") as content:
         return content.read(4) == b"PK\x03\x04"
@@ -134,8 +139,13 @@ def _looks_torn(file: Path) -> bool:
 def _show(file: Path, *, as_json: bool) -> int:
     if not file.exists():
         raise UsageError(f"There is no file {file}. List the checkpoints with --list.")
-    entry = catalog.read(file)
-    values: dict[str, Any] = {"file": str(file), "size": entry.size, "state": entry.state.value}
+    siblings = Catalog.beside(file)
+    entry = siblings.head_of(catalog.read(file))
+    others = siblings.companions(entry)
+    size = entry.size + sum(other.size for other in others)
+    values: dict[str, Any] = {"file": str(entry.path), "size": size, "state": entry.state.value}
+    if others:
+        values["second"] = ", ".join(str(other.path) for other in others)
     if entry.summary is not None:
         values |= dataclasses.asdict(entry.summary)
     if as_json:
@@ -151,31 +161,44 @@ def _show(file: Path, *, as_json: bool) -> int:
 
 
 def _verify(files: list[Path], folder: Path, *, as_json: bool) -> int:
-    chosen = [_require_checkpoint(file, folder) for file in files] or list(Catalog.of(folder).versioned)
+    named = [_require_checkpoint(file, folder) for file in files]
+    everything = [e for shelf in runfile.shelves(folder) for e in _checkpoints(Catalog.of(shelf))]
+    chosen = {entry.path: entry for entry in named or everything}
     if not chosen:
         raise UsageError(f"There are no checkpoints in {folder}. Name another folder with --checkpoint-dir.")
     results = []
-    for entry in chosen:
-        verdict = _verdict(entry)
-        results.append({"file": str(entry.path), "good": verdict == "good", "verdict": verdict})
+    for entry in chosen.values():
+        head, others, verdict = _verdict(entry)
+        shown = " and ".join(map(str, [head.path, *(other.path.name for other in others)]))
+        results.append({"file": str(head.path), "good": verdict == "good", "verdict": verdict})
         if not as_json:
-            console.say(f"{entry.path}: {verdict}")
+            console.say(f"{shown}: {verdict}")
     if as_json:
         console.say(json.dumps({"verified": results}, indent=1))
     return 0 if all(result["good"] for result in results) else EXIT_NO_CHECKPOINT
 
 
-def _verdict(entry: Entry) -> str:
-    siblings = Catalog.of(entry.path.parent)
+def _checkpoints(there: Catalog) -> list[Entry]:
+    """Every checkpoint once, and every file that is none: a pair by its first file."""
+    return [e for e in there.versioned if there.head_of(e) == e]
+
+
+def _verdict(entry: Entry) -> tuple[Entry, list[Entry], str]:
+    """The checkpoint that a file belongs to, its other files, and whether all of them are good."""
+    siblings = Catalog.beside(entry.path)
+    head = siblings.head_of(entry)
+    others = siblings.companions(head)
     try:
-        envelope.verify(entry.path)
-        if entry.is_head and (lacking := siblings.lacking(entry)):
-            return f"incomplete: its second file {lacking[0]} is not there"
-        for companion in siblings.companions(entry):
-            envelope.verify(companion.path)
+        envelope.verify(head.path)
+        if head.is_head and (lacking := siblings.lacking(head)):
+            return head, others, f"incomplete: its second file {lacking[0]} is not there"
+        if not head.is_head:
+            return head, others, "incomplete: its first file is not there"
+        for other in others:
+            envelope.verify(other.path)
     except (DamagedCheckpoint, UnreadableCheckpoint) as error:
-        return str(error).removeprefix(f"{entry.path} ")
-    return "good"
+        return head, others, str(error).removeprefix(f"{head.path} ")
+    return head, others, "good"
 
 
 def _back_up(file: Path, folder: Path, *, as_json: bool) -> int:
@@ -187,16 +210,20 @@ def _back_up(file: Path, folder: Path, *, as_json: bool) -> int:
 
 
 def _clean_up(folder: Path, asked: argparse.Namespace) -> int:
-    keep = Policy()
-    policy = Policy(
-        keep_latest=keep.keep_latest if asked.keep_latest is None else asked.keep_latest,
-        keep_every=keep.keep_every if asked.keep_every is None else asked.keep_every,
-    )
-    gone = removal.prune(folder, policy, dry_run=asked.dry_run)
-    paths = [entry.path for entry in gone]
+    paths: list[Path] = []
+    freed = 0
+    for shelf in runfile.shelves(folder):
+        there, keep = Catalog.of(shelf), retention.usual(shelf)
+        policy = Policy(
+            keep_latest=keep.keep_latest if asked.keep_latest is None else asked.keep_latest,
+            keep_every=keep.keep_every if asked.keep_every is None else asked.keep_every,
+        )
+        gone = removal.prune(shelf, policy, dry_run=asked.dry_run)
+        files = [entry for head in gone for entry in (head, *there.companions(head))]
+        paths += [entry.path for entry in files]
+        freed += sum(entry.size for entry in files)
     if asked.set_aside:
         paths += removal.clear_set_aside(folder, dry_run=asked.dry_run)
-    freed = sum(entry.size for entry in gone)
     verb = "Would remove" if asked.dry_run else "Removed"
     lines = [f"{verb} {path}" for path in paths]
     lines.append(

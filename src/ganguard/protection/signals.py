@@ -1,4 +1,4 @@
-"""Requests to stop: Ctrl+C, SIGTERM, SIGHUP, Ctrl+Break.
+"""Requests to stop: Ctrl+C, SIGTERM, SIGHUP, Ctrl+Break, and a cluster's SIGUSR1, which may ask for a save only.
 
 A request only sets a flag, which the guard honours at the next batch boundary; while it waits for data, the wait is
 broken off at once. A thread that reads Python's wakeup descriptor sees every press even while the main thread is
@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 from ganguard.errors import EXIT_NOT_SAVED, EXIT_SIGNAL_BASE
-from ganguard.protection.workers import STOPPING
+from ganguard.protection.workers import STOPPING, USR1
 from ganguard.reports import console
 
 _PRESSES_TO_LEAVE = 3
@@ -42,12 +42,17 @@ class StopRequests:
     Args:
         say: prints a line.
         at_risk: tells in words what leaving now would lose; empty where nothing.
+        saving: signals that ask for a save, after which training goes on.
     """
 
-    def __init__(self, say: Callable[[str], None], at_risk: Callable[[], str]) -> None:
+    def __init__(
+        self, say: Callable[[str], None], at_risk: Callable[[], str], saving: frozenset[int] = frozenset()
+    ) -> None:
         self._say = say
         self._at_risk = at_risk
+        self._saving = saving
         self.requested: int | None = None
+        self.save_requested = False
         self._requested_at = 0.0
         self._waiting = False
         self._broken_off_at = -_AGAIN_S
@@ -65,8 +70,7 @@ class StopRequests:
         if threading.current_thread() is not threading.main_thread():
             return ["Ctrl+C and signals: they can only be caught in the main thread"]
         for number in STOPPING:
-            # Under nohup or in a script's background job a signal is ignored on purpose.
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            if _is_ours_to_take(number):
                 self._previous[number] = signal.signal(number, self._on_signal)
         if hasattr(signal, "SIGCHLD"):
             self._previous_child = signal.getsignal(signal.SIGCHLD)
@@ -139,6 +143,9 @@ class StopRequests:
         return back
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number in self._saving:
+            self.save_requested = True
+            return
         if self.requested is None and hasattr(signal, "SIGCHLD"):
             self._previous_child = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.request(number)
@@ -193,11 +200,12 @@ class StopRequests:
                 self._presses = [t for t in self._presses if now - t < _WITHIN_S] + [now]
             if len(self._presses) >= _PRESSES_TO_LEAVE:
                 self._leave(number)
-        if writing is not None:
+        if writing is not None and number not in self._saving:
             self._say(f"Saving: {writing()}. It goes on; the process ends right after it.")
         elif len(self._presses) <= 1 and not just_written:
             name = "Ctrl+C" if number == signal.SIGINT else signal.Signals(number).name
-            self._say(f"{name}: the current batch ends, then everything is saved.")
+            then = ", and training goes on" if number in self._saving else ""
+            self._say(f"{name}: the current batch ends, then everything is saved{then}.")
 
     def _reminder(self) -> str:
         with self._decision:
@@ -216,6 +224,12 @@ class StopRequests:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stdout.flush()
         os._exit(code)
+
+
+def _is_ours_to_take(number: int) -> bool:
+    """Under nohup or in a script's background job a signal is ignored on purpose; SIGUSR1 may be somebody's own."""
+    now = signal.getsignal(number)
+    return now is signal.SIG_DFL if number == USR1 else now is not signal.SIG_IGN
 
 
 def _put_back(number: int, previous: Any) -> None:

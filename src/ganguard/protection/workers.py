@@ -15,8 +15,10 @@ from typing import Any
 from torch.utils.data import get_worker_info
 
 _PATIENCE_S = 1.0
+USR1: int | None = getattr(signal, "SIGUSR1", None)  # what a cluster warns with; Windows has none
 # The signals that ask the training to save and leave: workers must outlive them, or the save fails.
-STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK", "SIGUSR1")
+STOPPING = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 class WorkerInit:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ganguard.reports.console import duration, size
 from ganguard.store import names, removal, retention, runfile
-from ganguard.store.catalog import Catalog, Entry, newest_first, on_line, scan
+from ganguard.store.catalog import Catalog, Entry, newest_first, on_line
 from ganguard.store.envelope import State
 from ganguard.store.retention import Policy
 from ganguard.store.summary import Kind, Summary
@@ -21,12 +21,25 @@ _RIGHT = {"epoch", "step", "size", "age"}
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One file of the list."""
+    """One checkpoint of the list, or a file that is none."""
 
     entry: Entry
-    shown: str  # its path as the person would type it
     what: tuple[str, ...]
     state: str
+    companions: tuple[Entry, ...] = ()  # its other files
+
+    @property
+    def shown(self) -> str:
+        """Its path as the person would type it."""
+        return str(self.entry.path)
+
+    @property
+    def files(self) -> tuple[Entry, ...]:
+        return (self.entry, *self.companions)
+
+    @property
+    def bytes(self) -> int:
+        return sum(entry.size for entry in self.files)
 
     def to_json(self) -> dict[str, Any]:
         summary = self.entry.summary
@@ -34,11 +47,14 @@ class Row:
             "file": str(self.entry.path),
             "what": list(self.what),
             "state": self.state,
-            "bytes": self.entry.size,
+            "bytes": self.bytes,
             "modified": self.entry.modified,
         }
+        if self.companions:
+            values["companions"] = [str(entry.path) for entry in self.companions]
         if summary is not None:
             values |= {
+                "pair": summary.pair.name if summary.pair else None,
                 "run": summary.run,
                 "branch": summary.branch,
                 "epoch": summary.epoch,
@@ -47,6 +63,8 @@ class Row:
                 "images": summary.images,
                 "means": summary.means,
                 "score": summary.score,
+                "best": summary.best,
+                "milestone": summary.milestone,
                 "saved_at": summary.saved_at,
             }
         return values
@@ -58,6 +76,7 @@ class CheckpointList:
 
     folder: Path
     rows: list[Row]
+    files: int
     bytes: int  # of all files, each counted once
     set_aside_files: int
     set_aside_bytes: int
@@ -75,27 +94,55 @@ class CheckpointList:
 
 def make(folder: Path) -> CheckpointList:
     """Read the list from the ends of the files."""
-    there = Catalog.of(folder)
-    rows = list(_rows_of(there))
-    backups = [_plain_row(e, "backup") for e in scan(removal.backups(folder))]
-    aside = [_plain_row(e, "set aside") for place in _set_aside(folder) for e in scan(place)]
-    going = _expendable(there)
+    shelves = runfile.shelves(folder)
+    catalogs = [Catalog.of(shelf) for shelf in shelves]
+    rows = {row.entry.path: row for there in catalogs for row in _rows_of(there, shared=len(shelves) > 1)}
+    backups = _plain_rows(Catalog.all_in(removal.backups(folder)), "backup")
+    aside = [row for place in _set_aside(folder) for row in _plain_rows(Catalog.all_in(place), "set aside")]
+    all_rows = [*rows.values(), *backups, *aside]
+    files = {entry.path: entry for there in catalogs for entry in there.entries}
+    files |= {entry.path: entry for row in (*backups, *aside) for entry in row.files}
+    going = [(there, head) for there in catalogs for head in _expendable(there)]
     return CheckpointList(
         folder=folder,
-        rows=[*rows, *backups, *aside],
-        bytes=_bytes_once(row.entry for row in [*rows, *backups, *aside]),
-        set_aside_files=len(aside),
-        set_aside_bytes=_bytes_once(row.entry for row in aside),
-        cleanup_bytes=_bytes_once([*going, *(c for head in going for c in there.companions(head))]),
+        rows=all_rows,
+        files=len(files),
+        bytes=_bytes_once(files.values()),
+        set_aside_files=sum(len(row.files) for row in aside),
+        set_aside_bytes=_bytes_once(entry for row in aside for entry in row.files),
+        cleanup_bytes=_bytes_once(e for there, head in going for e in (head, *there.companions(head))),
     )
 
 
-def _rows_of(there: Catalog) -> Iterator[Row]:
+def _rows_of(there: Catalog, *, shared: bool) -> Iterator[Row]:
     marks = _marks(there)
+    within = _within_pairs(there)
     for entry in _in_order(there):
-        lacking = there.lacking(entry) if entry.is_head else []
-        state = "incomplete" if lacking else str(entry.state.value)
-        yield Row(entry=entry, shown=str(entry.path), what=_what(entry, marks), state=state)
+        if entry.digest in within and not entry.is_head:
+            continue
+        what = _what(there, entry, marks)
+        if shared and there.shelf.pair:
+            what = (there.shelf.pair.name, *what)
+        yield Row(entry=entry, what=what, state=_state(there, entry), companions=tuple(_seconds(there, entry)))
+
+
+def _within_pairs(there: Catalog) -> set[str]:
+    """Digests of second files whose first is there: the two are one row."""
+    return {c.digest for head in there.heads if head.summary for c in head.summary.companions}
+
+
+def _seconds(there: Catalog, entry: Entry) -> list[Entry]:
+    """The other files of a head; of a head's alias, their aliases."""
+    if not there.is_alias(entry):
+        return there.companions(entry)
+    twins = [e for c in there.companions(entry) for e in there.entries if e.digest == c.digest and there.is_alias(e)]
+    return twins or there.companions(entry)
+
+
+def _state(there: Catalog, entry: Entry) -> str:
+    if entry.state is State.WHOLE and (there.lacking(entry) if entry.is_head else entry in there.orphans):
+        return "incomplete"
+    return str(entry.state.value)
 
 
 def _in_order(there: Catalog) -> list[Entry]:
@@ -107,7 +154,7 @@ def _in_order(there: Catalog) -> list[Entry]:
 def _marks(there: Catalog) -> dict[Path, list[str]]:
     """What a file is beyond its kind."""
     marks: dict[Path, list[str]] = {}
-    run = runfile.read(there.folder)
+    run = runfile.read(there.shelf)
     heads = removal.current_heads(there) if run or len(there.runs()) == 1 else []
     on = [e for e in heads if e.summary and (not run or on_line(e.summary, run.branch, run.lineage))]
     for entry in newest_first(e for e in on if e.summary and e.summary.finite)[:1]:
@@ -121,25 +168,28 @@ def _marks(there: Catalog) -> dict[Path, list[str]]:
     return marks
 
 
-def _what(entry: Entry, marks: dict[Path, list[str]]) -> tuple[str, ...]:
-    if entry.path.name == names.LATEST:
+def _what(there: Catalog, entry: Entry, marks: dict[Path, list[str]]) -> tuple[str, ...]:
+    if there.is_alias(entry):
         return ("alias",)
     if entry.state is State.OLDER:
         return ("older",)
     if entry.summary is None:
         return ("?",)
-    return (*marks.get(entry.path, []), *_kind(entry.summary))
+    return (*marks.get(entry.path, []), *_kind(entry.summary, retention.usual(there.shelf)))
 
 
-def _kind(summary: Summary) -> list[str]:
-    if summary.kind is Kind.EPOCH and summary.epoch % Policy().keep_every == 0:
+def _kind(summary: Summary, usual: Policy) -> list[str]:
+    regular = summary.kind is Kind.EPOCH and usual.keep_every and summary.epoch % usual.keep_every == 0
+    if summary.milestone or regular:
         return ["milestone"]
     words = [str(summary.kind.value)]
     return words if summary.finite else [*words, "not finite"]
 
 
-def _plain_row(entry: Entry, what: str) -> Row:
-    return Row(entry=entry, shown=str(entry.path), what=(what,), state=str(entry.state.value))
+def _plain_rows(there: Catalog, what: str) -> list[Row]:
+    within = _within_pairs(there)
+    own = (e for e in there.entries if e.is_head or e.digest not in within)
+    return [Row(entry=e, what=(what,), state=_state(there, e), companions=tuple(_seconds(there, e))) for e in own]
 
 
 def _set_aside(folder: Path) -> list[Path]:
@@ -148,13 +198,10 @@ def _set_aside(folder: Path) -> list[Path]:
 
 
 def _expendable(there: Catalog) -> list[Entry]:
-    if not there.runs():
+    """What a cleanup would remove: nothing where it would not know which run is meant."""
+    if runfile.read(there.shelf) is None and len(there.runs()) != 1:
         return []
-    run = runfile.read(there.folder)
-    named = frozenset((run.named or {}).values()) if run else frozenset()
-    if run is None and len(there.runs()) > 1:
-        return []
-    return retention.expendable(removal.current_heads(there), Policy(named=named))
+    return removal.prune(there.shelf, retention.usual(there.shelf), dry_run=True)
 
 
 def _bytes_once(entries: Iterable[Entry]) -> int:
@@ -177,7 +224,7 @@ def lines(listing: CheckpointList) -> Iterator[str]:
             cells[c].rjust(widths[c]) if c in _RIGHT else cells[c].ljust(widths[c]) for c in _COLUMNS
         ).rstrip()
     free = size(listing.cleanup_bytes)
-    yield f"{len(listing.rows)} files, {size(listing.bytes)} on disk; --cleanup would free {free}."
+    yield f"{listing.files} files, {size(listing.bytes)} on disk; --cleanup would free {free}."
     if listing.set_aside_files:
         yield (
             f"{listing.set_aside_files} of them ({size(listing.set_aside_bytes)}) are set aside: "
@@ -197,7 +244,7 @@ def _cells(row: Row) -> dict[str, str]:
         "step": str(position.step) if position else "",
         "losses": _losses(position) if position else "",
         "FID": _score(position.score) if position else "",
-        "size": size(row.entry.size),
+        "size": size(row.bytes),
         "age": duration(max(0.0, age)),
         "state": row.state,
     }

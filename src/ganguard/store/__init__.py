@@ -4,6 +4,8 @@
 - ``envelope``      summary and digest in a checkpoint's zip comment
 - ``summary``       what a checkpoint says about itself
 - ``names``         what files are called
+- ``pair``          checkpoints of two files: which parts lie in which
+- ``shelf``         one run's place in a folder that several may share
 - ``commit``        a new checkpoint: whole and durable, or not there
 - ``aliases``       ``latest_checkpoint.pth``
 - ``catalog``       what a folder holds, newest first

@@ -5,22 +5,41 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from ganguard.errors import CheckpointError
 from ganguard.store import durable, envelope, names, set_aside
 from ganguard.store.catalog import Catalog, Entry, read
 from ganguard.store.durable import why
 from ganguard.store.envelope import State
+from ganguard.store.pair import HISTORY
+from ganguard.store.shelf import Shelf, at
+
+T = TypeVar("T")
 
 
-def point(alias: Path, target: Path) -> str | None:
+def point_all(where: Path | Shelf, files: Sequence[Path]) -> list[str]:
+    """Make the fixed names those of a checkpoint's files, its head the last of them; returns warnings."""
+    shelf = at(where)
+    pointed = (point(shelf.folder / alias, file, shelf.tag) for alias, file in _matched(shelf, files))
+    return [warning for warning in pointed if warning]
+
+
+def _matched(shelf: Shelf, files: Sequence[T]) -> list[tuple[str, T]]:
+    """Each fixed name with its file: there may be fewer of either, but both end with the head's."""
+    count = min(len(shelf.aliases), len(files))
+    return list(zip(shelf.aliases[-count:], files[-count:], strict=True))
+
+
+def point(alias: Path, target: Path, tag: str = "") -> str | None:
     """Make ``alias`` another name of ``target``; returns a warning where that failed, which harms nothing.
 
     A hard link costs no space. Where a read-only file can be written all the same (by root, on some shares), a plain
     ``torch.save`` onto a link would reach the checkpoint itself: there it is a copy.
     """
-    temporary = durable.temporary_name(alias)
+    temporary = durable.temporary_name(alias, tag)
     try:
         if not (durable.read_only_protects(alias.parent) and durable.link(target, temporary)):
             durable.copy(target, temporary)
@@ -39,64 +58,75 @@ def point(alias: Path, target: Path) -> str | None:
 
 
 def _protect_all(folder: Path) -> None:
-    for path in folder.glob(f"*{names.SUFFIX}"):
-        if names.is_versioned(path.name):
-            durable.protect(path)
+    for place in (folder, folder / HISTORY):
+        for path in place.glob(f"*{names.SUFFIX}"):
+            if names.is_versioned(path.name) or place != folder:
+                durable.protect(path)
 
 
-def repair(folder: Path, newest: Path) -> list[str]:
-    """See to it that the alias is another name of ``newest``, which is good; returns what is to be told."""
-    note = clear_the_name(folder)
-    alias = folder / names.LATEST
-    if alias.exists() and (alias.samefile(newest) or _is_good_copy(alias, newest)):
-        return [note] if note else []
-    return [told for told in (note, point(alias, newest)) if told]
+def repair(where: Path | Shelf, newest: Entry, companions: Sequence[Entry] = ()) -> list[str]:
+    """See to it that the aliases are other names of ``newest``, which is good; returns what is to be told."""
+    shelf = at(where)
+    told = clear_the_names(shelf)
+    for name, target in _matched(shelf, [*companions, newest]):
+        alias = shelf.folder / name
+        if alias.exists() and (alias.samefile(target.path) or _is_good_copy(alias, target)):
+            continue
+        if warning := point(alias, target.path, shelf.tag):
+            told.append(warning)
+    return told
 
 
-def _is_good_copy(alias: Path, newest: Path) -> bool:
+def _is_good_copy(alias: Path, newest: Entry) -> bool:
     """A copy is not synced when it is made, so a power cut may have torn it anywhere."""
     try:
         envelope.verify(alias)
-        return read(alias).summary == read(newest).summary
+        return read(alias).summary == newest.summary
     except CheckpointError:
         return False
 
 
-def clear_the_name(folder: Path, alias_name: str = names.LATEST) -> str | None:
-    """See to it that the alias name may be replaced; returns what was done with a file that was in the way.
+def clear_the_names(where: Path | Shelf) -> list[str]:
+    """See to it that the alias names may be replaced; returns what was done with files that were in the way.
 
     A whole checkpoint that no other name carries gets its versioned name back. What is not ours (an older script's
     real file, say) is set aside.
     """
-    alias = folder / alias_name
+    shelf = at(where)
+    return [told for alias in shelf.aliases if (told := _clear(shelf, alias))]
+
+
+def _clear(shelf: Shelf, alias_name: str) -> str | None:
+    alias = shelf.folder / alias_name
     if not os.path.lexists(alias):
         return None
     if alias.is_symlink() or not alias.is_file():
-        return _aside(folder, alias_name)
+        return _aside(shelf, alias_name)
     entry = read(alias)
-    if entry.state is not State.WHOLE or entry.summary is None:
-        return _aside(folder, alias_name)
-    if not _only_copy(folder, entry):
+    if entry.state is not State.WHOLE or entry.summary is None or not shelf.holds(alias, entry.state, entry.summary):
+        return _aside(shelf, alias_name)
+    there = Catalog.of(shelf)
+    if not any(other.path == alias for other in there.versioned):
         return None
     wanted = entry.summary.name if names.is_plain(entry.summary.name) else names.at_step(entry.summary.step)
-    path = names.free(folder, wanted)
-    _second_name(alias, path)
+    head = there.head_of(entry)
+    home = shelf.home(head.summary.kind if head.summary else entry.summary.kind)
+    durable.make_folder(home)
+    path = names.free(home, wanted)
+    _second_name(alias, path, shelf.tag)
     return f"{alias_name} was the only copy of {path.name}, which has its name back."
 
 
-def _second_name(source: Path, path: Path) -> None:
+def _second_name(source: Path, path: Path, tag: str) -> None:
     if durable.read_only_protects(path.parent) and durable.link(source, path):
         durable.sync_folder(path.parent)
         return
-    with durable.written_atomically(path) as file, source.open("rb") as reader:
+    with durable.written_atomically(path, tag) as file, source.open("rb") as reader:
         shutil.copyfileobj(reader, file, 1 << 20)
     durable.protect(path)
 
 
-def _only_copy(folder: Path, alias: Entry) -> bool:
-    return any(entry.path == alias.path for entry in Catalog.of(folder).versioned)
-
-
-def _aside(folder: Path, alias_name: str) -> str:
-    moved = set_aside.move(folder, [alias_name], set_aside.new_folder(folder, "not_ours"))
+def _aside(shelf: Shelf, alias_name: str) -> str:
+    into = set_aside.new_folder(shelf.folder, shelf.aside("not_ours"))
+    moved = set_aside.move(shelf.folder, [alias_name], into)
     return f"{alias_name} was no whole checkpoint of ganguard; it is kept as {moved[alias_name]}."

@@ -29,9 +29,9 @@ def back_up(file: Path, target: Path) -> list[Path]:
     """
     if not file.exists():
         raise UsageError(f"There is no file {file}. List the checkpoints with --list.")
-    entry = catalog.read(file)
+    entry = _whole_of(catalog.read(file))
     if entry.state is not State.OLDER:
-        envelope.verify(file)
+        envelope.verify(entry.path)
     companions = _companions_of(entry)
     now = datetime.datetime.now()
     needed = entry.size + sum(c.size for c in companions)
@@ -49,11 +49,20 @@ def back_up(file: Path, target: Path) -> list[Path]:
         raise SaveFailed(f"The backup failed: {why(error)}", needed=needed) from error
 
 
+def _whole_of(entry: Entry) -> Entry:
+    """The head of the checkpoint that a file belongs to."""
+    head = Catalog.beside(entry.path).head_of(entry)
+    if head.state is State.WHOLE and not head.is_head:
+        raise UsageError(f"{entry.path.name} is a second file whose first is not there: no checkpoint to back up.")
+    return head
+
+
 def _copy_all(entries: list[Entry], target: Path, now: datetime.datetime) -> list[Path]:
     copies: list[Path] = []
+    paths = names.free_together(target, [names.backup(entry.path, now) for entry in entries])
     try:
-        for entry in entries:
-            copies.append(_copy(entry, target, now))
+        for entry, path in zip(entries, paths, strict=True):
+            copies.append(_copy(entry, path))
     except BaseException:
         for path in copies:  # half a pair is no backup
             durable.remove(path)
@@ -64,7 +73,7 @@ def _copy_all(entries: list[Entry], target: Path, now: datetime.datetime) -> lis
 def _companions_of(entry: Entry) -> list[Entry]:
     if entry.summary is None or not entry.summary.companions:
         return []
-    there = Catalog.of(entry.path.parent)
+    there = Catalog.beside(entry.path)
     if lacking := there.lacking(entry):
         raise UsageError(f"{entry.path.name} lacks its second file {lacking[0]}. Put the two side by side first.")
     companions = there.companions(entry)
@@ -73,18 +82,19 @@ def _companions_of(entry: Entry) -> list[Entry]:
     return companions
 
 
-def _copy(entry: Entry, target: Path, now: datetime.datetime) -> Path:
-    path = names.free(target, names.backup(entry.path, now))
+def _copy(entry: Entry, path: Path) -> Path:
     temporary = durable.temporary_name(path)
     try:
         durable.copy(entry.path, temporary)
         with temporary.open("rb+") as file:
             durable.sync_file(file.fileno())
         if not _came_back(temporary, entry):
-            raise SaveFailed(f"The copy of {entry.path.name} did not come back as written; check the disk of {target}")
+            raise SaveFailed(
+                f"The copy of {entry.path.name} did not come back as written; check the disk of {path.parent}"
+            )
         durable.protect(temporary)
         durable.replace(temporary, path)
-        durable.sync_folder(target)
+        durable.sync_folder(path.parent)
     finally:
         if temporary.exists():
             durable.remove(temporary)

@@ -13,6 +13,8 @@ from ganguard.errors import UnreadableCheckpoint
 from ganguard.store import envelope, names
 from ganguard.store.durable import TEMPORARY_PREFIX, why
 from ganguard.store.envelope import State
+from ganguard.store.pair import HISTORY
+from ganguard.store.shelf import Shelf, at
 from ganguard.store.summary import Kind, Lineage, Summary, from_json
 
 
@@ -92,29 +94,53 @@ def _hidden(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Catalog:
-    """A folder's entries, with the questions that are asked of them."""
+    """What one run's shelf holds, with the questions that are asked of it."""
 
-    folder: Path
+    shelf: Shelf
     entries: tuple[Entry, ...]
 
     @classmethod
-    def of(cls, folder: Path) -> Catalog:
-        return cls(folder, tuple(scan(folder)))
+    def of(cls, where: Path | Shelf) -> Catalog:
+        """The files of a shelf; of a plain folder, those that are single checkpoints and what belongs to nobody."""
+        shelf = at(where)
+        found = (entry for place in shelf.places for entry in scan(place))
+        return cls(shelf, tuple(e for e in found if shelf.holds(e.path, e.state, e.summary)))
+
+    @classmethod
+    def all_in(cls, folder: Path) -> Catalog:
+        """Every checkpoint file in a folder and its history, whosever it is."""
+        return cls(Shelf(folder), tuple(entry for place in (folder, folder / HISTORY) for entry in scan(place)))
+
+    @classmethod
+    def beside(cls, file: Path) -> Catalog:
+        """Every checkpoint file where the second file of a pair is looked for."""
+        return cls.all_in(file.parent.parent if file.parent.name == HISTORY else file.parent)
+
+    @property
+    def folder(self) -> Path:
+        return self.shelf.folder
+
+    def name_of(self, entry: Entry) -> str:
+        """Where an entry lies within the folder."""
+        return entry.path.relative_to(self.folder).as_posix()
+
+    def is_alias(self, entry: Entry) -> bool:
+        return self.name_of(entry) in self.shelf.aliases
 
     @functools.cached_property
     def versioned(self) -> list[Entry]:
         """Every file once: an alias counts only where no other name carries the same bytes."""
-        plain = [e for e in self.entries if e.path.name != names.LATEST]
+        plain = [e for e in self.entries if not self.is_alias(e)]
         inodes = {e.inode for e in plain}
         digests = {e.digest for e in plain if e.digest and e.state is State.WHOLE}
-        extra = [e for e in self.entries if e.path.name == names.LATEST]
+        extra = [e for e in self.entries if self.is_alias(e)]
         return plain + [e for e in extra if e.inode not in inodes and e.digest not in digests]
 
     @functools.cached_property
     def _whole(self) -> dict[str, list[Entry]]:
-        """Files that look whole, by digest."""
+        """Files that look whole, by digest, aliases last."""
         found: dict[str, list[Entry]] = {}
-        for entry in self.entries:
+        for entry in sorted(self.entries, key=self.is_alias):
             if entry.state is State.WHOLE:
                 found.setdefault(entry.digest, []).append(entry)
         return found
@@ -125,19 +151,29 @@ class Catalog:
 
     def names_of(self, entry: Entry) -> list[str]:
         """Every name of one file."""
-        return [e.path.name for e in self.entries if e.inode == entry.inode]
+        return [self.name_of(e) for e in self.entries if e.inode == entry.inode]
 
     def names_of_all(self, head: Entry) -> list[str]:
-        """Every name of a checkpoint: of its head, an alias that is a copy, and companions that no other head needs."""
-        found = self.names_of(head)
-        if head.digest:
-            found += [e.path.name for e in self.entries if e.path.name == names.LATEST and e.digest == head.digest]
+        """Every name of a checkpoint: of its head, aliases that are copies, and companions that no other head needs."""
         others = (e for e in self.entries if e.summary and e.inode != head.inode and e.digest != head.digest)
         needed = {c.digest for e in others if e.summary for c in e.summary.companions}
-        for companion in self.companions(head):
-            if companion.digest not in needed:
-                found += self.names_of(companion)
+        found = []
+        for entry in (head, *(c for c in self.companions(head) if c.digest not in needed)):
+            found += self.names_of(entry)
+            if entry.digest:
+                found += [self.name_of(e) for e in self.entries if self.is_alias(e) and e.digest == entry.digest]
         return list(dict.fromkeys(found))
+
+    def head_of(self, entry: Entry) -> Entry:
+        """The head of the checkpoint that a file belongs to; the file itself where it is one, or has none."""
+        if entry.is_head or not entry.digest:
+            return entry
+        wanting = (e for e in self.heads if e.summary and entry.digest in {c.digest for c in e.summary.companions})
+        return next(wanting, entry)
+
+    def bytes_of(self, head: Entry) -> int:
+        """What a checkpoint takes on disk, its companions too."""
+        return head.size + sum(companion.size for companion in self.companions(head))
 
     @functools.cached_property
     def heads(self) -> list[Entry]:
@@ -153,8 +189,8 @@ class Catalog:
 
     def companions(self, head: Entry) -> list[Entry]:
         """The other files of a checkpoint, found by digest, so that copies under other names work."""
-        wanted = head.summary.companions if head.summary else ()
-        return [self._whole[c.digest][0] for c in wanted if c.digest in self._whole]
+        wanted = [c for c in (head.summary.companions if head.summary else ()) if c.digest in self._whole]
+        return [min(self._whole[c.digest], key=lambda entry: entry.path.name != c.name) for c in wanted]
 
     def lacking(self, head: Entry) -> list[str]:
         """Names of companions that are not there."""

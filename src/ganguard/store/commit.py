@@ -17,6 +17,7 @@ from ganguard.store import catalog, durable, envelope, names
 from ganguard.store.catalog import Entry
 from ganguard.store.durable import why
 from ganguard.store.envelope import State
+from ganguard.store.shelf import Shelf, at
 from ganguard.store.summary import Companion, Summary
 
 Dump = Callable[[envelope.HashingFile], None]
@@ -35,16 +36,18 @@ class Part:
 class Writer(Protocol):
     """Who writes: this process now; a helper process may take its place."""
 
-    def __call__(self, folder: Path, parts: Sequence[Part]) -> Entry:
+    def __call__(self, where: Path | Shelf, parts: Sequence[Part]) -> Entry:
         """Write ``parts``, the head last; returns the head as it is on disk. Raises SaveFailed."""
 
 
-def commit(folder: Path, parts: Sequence[Part]) -> Entry:
+def commit(where: Path | Shelf, parts: Sequence[Part]) -> Entry:
     """Write a checkpoint of one file, or of companions and their head (the last).
 
     Raises:
         SaveFailed: nothing was changed; the message says why and how many bytes are needed.
     """
+    shelf = at(where)
+    folder = shelf.home(parts[-1].summary.kind)
     needed = sum(part.expected_bytes for part in parts) + _MARGIN
     written: list[Entry] = []
     try:
@@ -52,9 +55,11 @@ def commit(folder: Path, parts: Sequence[Part]) -> Entry:
         free = durable.free_bytes(folder)
         if free < needed:
             raise SaveFailed(f"{needed / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB are free", needed=needed)
-        for part in parts:
+        paths = names.free_together(folder, [part.summary.name for part in parts])
+        for part, path in zip(parts, paths, strict=True):
             companions = tuple(Companion(name=entry.path.name, digest=entry.digest) for entry in written)
-            written.append(_write(folder, replace(part.summary, companions=companions), part.dump))
+            summary = replace(part.summary, name=path.name, companions=companions)
+            written.append(_write(path, summary, part.dump, shelf.tag))
     except BaseException as error:
         # Companions without their head are no checkpoint, only bytes that the next try would miss.
         for entry in written:
@@ -66,10 +71,14 @@ def commit(folder: Path, parts: Sequence[Part]) -> Entry:
     return written[-1]
 
 
-def _write(folder: Path, summary: Summary, dump: Dump) -> Entry:
-    path = names.free(folder, summary.name)
-    summary = replace(summary, name=path.name)
-    temporary = durable.temporary_name(path)
+def files_of(head: Entry) -> list[Path]:
+    """The files of a checkpoint as it was committed, its head the last."""
+    companions = head.summary.companions if head.summary else ()
+    return [*(head.path.with_name(companion.name) for companion in companions), head.path]
+
+
+def _write(path: Path, summary: Summary, dump: Dump, tag: str) -> Entry:
+    temporary = durable.temporary_name(path, tag)
     try:
         with temporary.open("xb", buffering=0) as file:
             hashed = envelope.HashingFile(file)
@@ -81,7 +90,7 @@ def _write(folder: Path, summary: Summary, dump: Dump) -> Entry:
             raise SaveFailed(f"what was written of {path.name} did not come back as a whole checkpoint")
         durable.protect(temporary)
         durable.replace(temporary, path)
-        durable.sync_folder(folder)
+        durable.sync_folder(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             durable.remove(temporary)

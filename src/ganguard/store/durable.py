@@ -152,9 +152,9 @@ def free_bytes(folder: Path) -> int:
 
 
 @contextlib.contextmanager
-def written_atomically(path: Path) -> Iterator[Any]:
+def written_atomically(path: Path, tag: str = "") -> Iterator[Any]:
     """A binary file to write to, which takes the name ``path`` once it is whole and durable."""
-    temporary = temporary_name(path)
+    temporary = temporary_name(path, tag)
     try:
         with temporary.open("xb") as file:
             yield file
@@ -171,14 +171,23 @@ def written_atomically(path: Path) -> Iterator[Any]:
 TEMPORARY_PREFIX = ".tmp-"
 
 
-def temporary_name(path: Path) -> Path:
-    """A name beside ``path`` that no scan takes for a checkpoint and that ``clear_temporaries`` removes."""
-    return path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{time.monotonic_ns()}-{path.name}")
+def temporary_name(path: Path, tag: str = "") -> Path:
+    """A name beside ``path`` that no scan takes for a checkpoint and that ``clear_temporaries`` removes.
+
+    Args:
+        tag: tells writers apart that share the folder.
+    """
+    mark = f"{tag}-" if tag else ""
+    return path.with_name(f"{TEMPORARY_PREFIX}{mark}{os.getpid()}-{time.monotonic_ns()}-{path.name}")
 
 
-def clear_temporaries(folder: Path) -> int:
-    """Remove what an interrupted write left; to be called only by who holds the folder's lock. Returns how many."""
-    leftovers = list(folder.glob(f"{TEMPORARY_PREFIX}*"))
+def clear_temporaries(folder: Path, tag: str = "") -> int:
+    """Remove what an interrupted write left; to be called only by who holds the lock. Returns how many.
+
+    Args:
+        tag: only those of this writer, where others share the folder.
+    """
+    leftovers = list(folder.glob(f"{TEMPORARY_PREFIX}{tag}{'-' if tag else ''}*"))
     for path in leftovers:
         with contextlib.suppress(OSError):
             remove(path)

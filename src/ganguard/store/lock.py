@@ -37,7 +37,8 @@ class Lock:
 
     Args:
         folder: what is locked; must exist.
-        name: ``TRAINING``, ``REMOVAL`` or ``BACKUP``.
+        name: ``TRAINING``, ``REMOVAL`` or ``BACKUP``, or what a shelf calls them.
+        of: what the lock is of, for messages; default the folder.
         wait_s: how long to wait for another holder before giving up.
         warn: told once where the file system cannot lock; the run goes on unprotected.
 
@@ -51,10 +52,12 @@ class Lock:
         folder: Path,
         name: str = TRAINING,
         *,
+        of: str = "",
         wait_s: float = 0,
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self._path = folder / name
+        self._of = of or str(folder)
         self._key = str(self._path.resolve())
         self._wait_s = wait_s
         self._warn = warn
@@ -145,16 +148,15 @@ class Lock:
             os.write(descriptor, json.dumps(holder).encode())
 
     def _holder_message(self, *, own: bool = True) -> str:
-        folder = self._path.parent
         if own and self._key in _held:
-            return f"{folder} is in use by this process already. Leave the first guard before entering a second."
+            return f"{self._of} is in use by this process already. Leave the first guard before entering a second."
         try:
             holder = json.loads(self._path.read_bytes())
             since = time.strftime("%Y-%m-%d %H:%M", time.localtime(holder["since"]))
             who = f"process {holder['pid']} on {holder['host']} since {since} ({' '.join(holder['command'])})"
         except (OSError, ValueError, KeyError, TypeError):
             who = "another process"
-        return f"{folder} is in use by {who}. Stop that one first, or choose another folder."
+        return f"{self._of} is in use by {who}. Stop that one first, or choose another folder."
 
 
 if sys.platform == "win32":

@@ -16,34 +16,37 @@ from ganguard.store import catalog, envelope, names, runfile, search
 from ganguard.store.catalog import Catalog, Entry, on_line
 from ganguard.store.durable import why
 from ganguard.store.envelope import State
-from ganguard.store.plans import Plan, going_on
+from ganguard.store.plans import Plan, Request, going_on
 from ganguard.store.runfile import Run
 from ganguard.store.search import Search
+from ganguard.store.shelf import Shelf
 from ganguard.store.summary import Origin, Summary
 
 
-def from_file(there: Catalog, file: Path, *, branch: bool, verified: bool) -> Plan:
+def from_file(there: Catalog, request: Request, *, verified: bool) -> Plan:
     """Begin at the named file, or go on from what goes on from it.
 
     Raises:
         UsageError, CheckpointError: it cannot be used; the message says what would help.
     """
-    run = runfile.identify(there) if runfile.read(there.folder) or len(there.runs()) == 1 else None
+    file = request.file
+    assert file is not None  # that is what named means
+    run = runfile.identify(there) if runfile.read(there.shelf) or len(there.runs()) == 1 else None
     start = _look(file)
     if start is not None:
-        return _from_entry(there, run, start, file, branch=branch, verified=verified)
+        return _from_entry(there, run, _head_of(start), request, verified=verified)
     digest = (run.named or {}).get(runfile.spelled(file)) if run else None
     if run is None or digest is None:
         raise NoCheckpoint(f"There is no file {file}.{_similar(file)}")
-    if not branch:
+    if not request.branch:
         met = search.newest_valid(there, run, verified=verified)
         if met.found is not None and _has_begun(run, met):
             note = f"{file} is gone, but this run began from it and goes on from {met.found.path.name}."
             return going_on(there, run, met, note)
-    moved = _find(there.folder, file, digest)
+    moved = _find(there.shelf, file, digest)
     if moved is None:
         raise NoCheckpoint(f"{file} is gone, and nothing good was saved since this run began from it.{_similar(file)}")
-    plan = _from_entry(there, run, moved, file, branch=branch, verified=verified)
+    plan = _from_entry(there, run, moved, request, verified=verified)
     return replace(plan, notes=(f"{file} lies in {moved.path} now.", *plan.notes))
 
 
@@ -53,8 +56,8 @@ def begin_again(there: Catalog, run: Run, met: Search, *, verified: bool) -> Pla
         return None
     file, digest = run.beginning
     try:
-        start = _find(there.folder, file, digest)
-        plan = _from_entry(there, run, start, file, branch=False, verified=verified) if start else None
+        start = _find(there.shelf, file, digest)
+        plan = _from_entry(there, run, start, Request(file=file), verified=verified) if start else None
     except CheckpointError as error:
         met.notes.append(f"This run began from {file}, which cannot be used any more: {error}")
         return None
@@ -76,11 +79,13 @@ def _has_begun(run: Run, met: Search) -> bool:
     return found.digest == digest or (origin is not None and origin.digest == digest)
 
 
-def _from_entry(there: Catalog, run: Run | None, start: Entry, typed: Path, *, branch: bool, verified: bool) -> Plan:
+def _from_entry(there: Catalog, run: Run | None, start: Entry, request: Request, *, verified: bool) -> Plan:
+    assert request.file is not None
+    typed = request.file
     search.require_readable(start)
     digest = _digest(start)
     met = Search()
-    if run is not None and not branch:
+    if run is not None and not request.branch:
         met = _descendants(there, run, start, digest, verified=verified)
         if met.found is not None and met.found.digest != digest:
             note = (
@@ -88,22 +93,50 @@ def _from_entry(there: Catalog, run: Run | None, start: Entry, typed: Path, *, b
                 f"To really go back to {typed.name}, add --branch."
             )
             return going_on(there, run, met, note)
-    if start.state is State.INCOMPLETE or (verified and start.state is State.WHOLE):
-        _require_good(there, start)
+    companions = _seconds(start, request.companion, verified=verified)
     notes = list(met.notes)
     if start.summary is not None and not start.summary.finite:
         notes = [f"{start.path.name} holds parameters that are not finite."]
-    going, aside, reason = _where(there, run, start, digest, met, branch=branch)
+    going, aside, reason = _where(there, run, start, digest, met, branch=request.branch)
     return Plan(
-        folder=there.folder,
+        shelf=there.shelf,
         run=going.naming(typed, digest),
         start=start,
+        companions=tuple(companions),
         origin=Origin(path=str(start.path), digest=digest),
         aside=tuple(dict.fromkeys(aside)),
         reason=reason,
         switches=True,
         notes=tuple(notes),
     )
+
+
+def _seconds(start: Entry, typed: Path | None, *, verified: bool) -> list[Entry]:
+    """The other files of the checkpoint that was named: found beside it by digest, or named too."""
+    if start.summary is None and start.state is State.OLDER:
+        return [_older_second(start, typed)] if typed else []
+    siblings = Catalog.beside(start.path)
+    given = _look(typed) if typed else None
+    if typed is not None and given is None:
+        raise NoCheckpoint(f"There is no file {typed}.{_similar(typed)}")
+    if given is not None:
+        siblings = replace(siblings, entries=(given, *siblings.entries))
+        if given.digest not in {c.digest for c in (start.summary.companions if start.summary else ())}:
+            raise UsageError(f"{typed} is not the second file of {start.path}: they were not saved together.")
+    if not verified:
+        return siblings.companions(start)
+    return _require_good(siblings, start)
+
+
+def _older_second(start: Entry, typed: Path) -> Entry:
+    """The second file of an older pair: as named, or set aside with the first."""
+    found = _look(typed) or _look(start.path.with_name(typed.name))
+    if found is None:
+        raise NoCheckpoint(f"There is no file {typed}.{_similar(typed)}")
+    search.require_readable(found)
+    if found.state is not State.OLDER:
+        raise UsageError(f"{found.path} is not the second file of {start.path}: an older script did not write it.")
+    return found
 
 
 def _where(
@@ -117,9 +150,9 @@ def _where(
         going = run.branched_from(first)
         return going, list(_left_behind(there, going)), "newer"
     if run is not None and not branch and digest in (run.named or {}).values():
-        others = [e.path.name for e in there.entries if e.summary is None or e.summary.run != run.run]
+        others = [there.name_of(e) for e in there.entries if e.summary is None or e.summary.run != run.run]
         return run, [*met.aside(there), *others], "old_run"
-    return runfile.new_run(), [e.path.name for e in there.entries], "old_run"
+    return runfile.new_run(), [there.name_of(e) for e in there.entries], "old_run"
 
 
 def _left_behind(there: Catalog, going: Run) -> Iterator[str]:
@@ -142,12 +175,12 @@ def _descendants(there: Catalog, run: Run, start: Entry, digest: str, *, verifie
     return search.newest_valid(there, run, verified=verified, wanted=goes_on)
 
 
-def _require_good(there: Catalog, start: Entry) -> None:
-    siblings = there if start.path.parent == there.folder else Catalog.of(start.path.parent)
+def _require_good(siblings: Catalog, start: Entry) -> list[Entry]:
+    """Raises DamagedCheckpoint where the named checkpoint is not good; returns its companions."""
     if start.is_head and (lacking := siblings.lacking(start)):
         raise DamagedCheckpoint(f"{start.path} lacks its second file {lacking[0]}. Put the two side by side again.")
     try:
-        search.verify_all(siblings, start)
+        return search.verify_all(siblings, start)
     except DamagedCheckpoint as error:
         raise DamagedCheckpoint(
             f"{error}. Name another file, or leave out --checkpoint-path to go on from the newest good one."
@@ -164,6 +197,20 @@ def _look(file: Path) -> Entry | None:
         return None
 
 
+def _head_of(entry: Entry) -> Entry:
+    """Either file of a pair may be named.
+
+    Raises:
+        DamagedCheckpoint: it is a second file, and its first is not there.
+    """
+    if entry.summary is None or entry.is_head:
+        return entry
+    head = Catalog.beside(entry.path).head_of(entry)
+    if not head.is_head:
+        raise DamagedCheckpoint(f"{entry.path} is a second file whose first is not there. Put the two side by side.")
+    return head
+
+
 def _digest(entry: Entry) -> str:
     try:
         return entry.digest or envelope.file_digest(entry.path)
@@ -171,11 +218,11 @@ def _digest(entry: Entry) -> str:
         raise UnreadableCheckpoint(f"{entry.path} cannot be read: {why(error)}.") from error
 
 
-def _find(folder: Path, file: Path, digest: str) -> Entry | None:
+def _find(shelf: Shelf, file: Path, digest: str) -> Entry | None:
     """The file with this digest: where it was, in the folder, or where the folder's files were set aside to."""
     at_hand = _look(file)
-    aside = sorted(path for path in (folder / names.SET_ASIDE).glob("*") if path.is_dir())
-    places = (entry for place in (folder, *reversed(aside)) for entry in catalog.scan(place))
+    aside = sorted(path for path in (shelf.folder / names.SET_ASIDE).glob("*") if path.is_dir())
+    places = (entry for place in (*shelf.places, *reversed(aside)) for entry in catalog.scan(place))
     for entry in (*([at_hand] if at_hand else []), *places):
         if entry.digest == digest or (entry.state is State.OLDER and _digest(entry) == digest):
             return entry

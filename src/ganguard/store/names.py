@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 SUFFIX = ".pth"
+TITLE = "checkpoint"
 LATEST = "latest_checkpoint.pth"
 SET_ASIDE = "set_aside"
 BACKUPS = "checkpoint_backups"
 _OURS = re.compile(r"(checkpoint_(epoch_\d+(_batch_\d+)?|step_\d+)|EMERGENCY_.+)(_\d+)?\.pth")
 
 
-def epoch_end(epoch: int) -> str:
-    """``epoch`` counts from 1."""
-    return f"checkpoint_epoch_{epoch:03d}{SUFFIX}"
+def epoch_end(epoch: int, title: str = TITLE) -> str:
+    """``epoch`` counts from 1; ``title`` is what the name begins with."""
+    return f"{title}_epoch_{epoch:03d}{SUFFIX}"
 
 
-def within_epoch(epoch: int, batch: int) -> str:
-    return f"checkpoint_epoch_{epoch:03d}_batch_{batch:05d}{SUFFIX}"
+def within_epoch(epoch: int, batch: int, title: str = TITLE) -> str:
+    return f"{title}_epoch_{epoch:03d}_batch_{batch:05d}{SUFFIX}"
 
 
-def at_step(step: int) -> str:
-    return f"checkpoint_step_{step:08d}{SUFFIX}"
+def at_step(step: int, title: str = TITLE) -> str:
+    return f"{title}_step_{step:08d}{SUFFIX}"
 
 
-def emergency(now: datetime.datetime) -> str:
-    return f"EMERGENCY_checkpoint_{stamp(now)}{SUFFIX}"
+def emergency(now: datetime.datetime, title: str = TITLE, *, of: str = "") -> str:
+    """``of`` tells whose it is, where several runs share a folder."""
+    return f"EMERGENCY_{title}_{stamp(now)}{f'_{of}' if of else ''}{SUFFIX}"
 
 
 def backup(path: Path, now: datetime.datetime) -> str:
@@ -50,9 +53,14 @@ def is_plain(name: str) -> bool:
 
 def free(folder: Path, name: str) -> Path:
     """``name`` in ``folder``, with a suffix where that exists: nothing is ever written over."""
-    path = folder / name
+    return free_together(folder, [name])[0]
+
+
+def free_together(folder: Path, names: Sequence[str]) -> list[Path]:
+    """``names`` in ``folder``, all with the same suffix where one of them exists."""
+    paths = [folder / name for name in names]
     count = 2
-    while path.exists() or path.is_symlink():
-        path = folder / f"{Path(name).stem}_{count}{Path(name).suffix}"
+    while any(path.exists() or path.is_symlink() for path in paths):
+        paths = [folder / f"{Path(name).stem}_{count}{Path(name).suffix}" for name in names]
         count += 1
-    return path
+    return paths

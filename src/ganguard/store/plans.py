@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ganguard.store.catalog import Catalog, Entry, newest_first
 from ganguard.store.envelope import State
 from ganguard.store.runfile import Run
 from ganguard.store.search import Search
+from ganguard.store.shelf import Shelf
 from ganguard.store.summary import Origin
 
 
@@ -22,7 +24,10 @@ class Request:
         required: fail where there is no checkpoint (``--resume``).
         afresh: start from zero and set the old run aside (``--no-checkpoint``).
         file: the checkpoint to go on from (``--checkpoint-path``).
+        companion: the second file, where ``file`` is of a pair that does not tell where its other file is.
         branch: really go back to ``file``, setting aside what is newer (``--branch``).
+        begins_at: where the run is to begin if ``file`` is an older script's and does not tell: any of epoch (finished
+            ones), step, images; the rest is 0.
 
     Raises:
         UsageError: they contradict each other.
@@ -31,7 +36,9 @@ class Request:
     required: bool = False
     afresh: bool = False
     file: Path | None = None
+    companion: Path | None = None
     branch: bool = False
+    begins_at: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         if self.afresh and (self.required or self.file or self.branch):
@@ -40,29 +47,39 @@ class Request:
             )
         if self.branch and self.file is None:
             raise UsageError("--branch needs to know where to go back to: add --checkpoint-path FILE.")
+        if self.companion is not None and self.file is None:
+            raise UsageError(f"{self.companion} is the second file of a pair; name the first one too.")
+        if unknown := set(self.begins_at or ()) - {"epoch", "step", "images"}:
+            raise UsageError(f"begins_at takes epoch, step and images, not {', '.join(sorted(unknown))}.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a start will do."""
 
-    folder: Path
+    shelf: Shelf
     run: Run
     start: Entry | None  # the checkpoint to load; None: from zero
+    companions: tuple[Entry, ...] = ()  # its other files
     origin: Origin | None = None  # the file that the person named, if this start begins from it
-    aside: tuple[str, ...] = ()  # names in ``folder`` to be set aside
+    aside: tuple[str, ...] = ()  # names in the folder to be set aside
     reason: str = ""
     switches: bool = False  # whether run.json changes
     notes: tuple[str, ...] = ()  # to be told
 
+    @property
+    def folder(self) -> Path:
+        return self.shelf.folder
+
 
 def going_on(there: Catalog, run: Run, met: Search, *first: str) -> Plan:
     """Go on from the checkpoint that was found; ``first`` are notes to be told before others."""
-    recorded = runfile.read(there.folder)
+    recorded = runfile.read(there.shelf)
     return Plan(
-        folder=there.folder,
+        shelf=there.shelf,
         run=run,
         start=met.found,
+        companions=tuple(met.companions),
         aside=tuple(met.aside(there)),
         reason="damaged",
         switches=recorded is None or recorded.run != run.run,

@@ -16,8 +16,10 @@ from ganguard.store import aliases, catalog, durable, names, runfile
 from ganguard.store.catalog import Catalog, Entry, newest_first
 from ganguard.store.envelope import State
 from ganguard.store.lock import REMOVAL, Lock
+from ganguard.store.pair import HISTORY
 from ganguard.store.retention import Policy, expendable
 from ganguard.store.search import verify_all
+from ganguard.store.shelf import Shelf, at
 
 _WAIT_S = 30.0
 
@@ -28,30 +30,41 @@ def current_heads(there: Catalog) -> list[Entry]:
     return there.runs().get(run.run, []) if run else []
 
 
-def prune(folder: Path, policy: Policy, *, dry_run: bool = False) -> list[Entry]:
-    """Remove what ``policy`` does not keep; returns what went (or would go).
+def prune(where: Path | Shelf, policy: Policy, *, dry_run: bool = False) -> list[Entry]:
+    """Remove what ``policy`` does not keep; returns the heads of what went (or would go).
 
     Raises:
         DamagedCheckpoint: no survivor is good; nothing was removed.
         FolderInUse: another removal takes longer than half a minute.
     """
-    if dry_run or not folder.is_dir():
-        return _going(Catalog.of(folder), policy)[0]
-    with Lock(folder, REMOVAL, wait_s=_WAIT_S):
-        there = Catalog.of(folder)
+    shelf = at(where)
+    if dry_run or not shelf.folder.is_dir():
+        return _going(Catalog.of(shelf), policy)[0]
+    with _removing(shelf):
+        there = Catalog.of(shelf)
         going, staying = _going(there, policy)
         if going:
             require_survivor(there, staying)
         for entry in going:
             _remove(there, entry, staying)
-        durable.sync_folder(folder)
+        _sync(shelf)
         return going
+
+
+def _removing(shelf: Shelf) -> Lock:
+    return Lock(shelf.folder, shelf.lock_name(REMOVAL), of=str(shelf), wait_s=_WAIT_S)
+
+
+def _sync(shelf: Shelf) -> None:
+    for place in shelf.places:
+        if place.is_dir():
+            durable.sync_folder(place)
 
 
 def _going(there: Catalog, policy: Policy) -> tuple[list[Entry], list[Entry]]:
     """What the policy lets go, and the run's other checkpoints."""
     heads = current_heads(there)
-    going = expendable(heads, replace(policy, named=policy.named | _named(there.folder)))
+    going = expendable(heads, replace(policy, named=policy.named | _named(there.shelf)))
     paths = {entry.path for entry in going}
     return going, [head for head in heads if head.path not in paths]
 
@@ -60,6 +73,7 @@ def delete(file: Path, folder: Path, *, force: bool = False) -> list[Path]:
     """Remove one checkpoint, its companions too; returns the paths that went.
 
     Args:
+        file: one of its files.
         folder: the checkpoint folder that ``file`` belongs to (it may also lie in its backups or set-aside files).
 
     Raises:
@@ -67,29 +81,37 @@ def delete(file: Path, folder: Path, *, force: bool = False) -> list[Path]:
         DamagedCheckpoint: every survivor is damaged.
     """
     require_inside(file, folder)
-    with Lock(folder, REMOVAL, wait_s=_WAIT_S):
-        home = Catalog.of(file.parent)
-        entry = next((e for e in home.entries if e.path.name == file.name), None)
-        if entry is None:
+    shelf = shelf_of(file, folder)
+    with _removing(shelf):
+        home = Catalog.of(replace(shelf, folder=Catalog.beside(file).folder))
+        named = next((e for e in home.entries if _same(e.path, file)), None)
+        if named is None:
             raise UsageError(f"{file} is not a checkpoint file. List them with --list.")
-        _require_a_checkpoint(entry)
-        survivors = [e for e in _elsewhere(home, folder) if not _same(e.path, entry.path)]
-        proven_damaged = entry.state is State.INCOMPLETE
-        if not force and not proven_damaged:
+        _require_a_checkpoint(home, named)
+        entry = home.head_of(named)
+        survivors = [e for e in _elsewhere(shelf, home) if not _same(e.path, entry.path)]
+        proven_worthless = entry.state is State.INCOMPLETE or entry in home.orphans
+        if not force and not proven_worthless:
             _refuse_the_last(entry, survivors)
-        _move_alias_off(folder, entry, survivors)
+        _move_aliases_off(shelf, home, entry, survivors)
         gone = _remove(home, entry, survivors)
-        durable.sync_folder(file.parent)
+        _sync(home.shelf)
         return gone
 
 
-def _require_a_checkpoint(entry: Entry) -> None:
+def shelf_of(file: Path, folder: Path) -> Shelf:
+    """The run of ``folder`` that a file belongs to."""
+    entry = catalog.read(file)
+    found = (shelf for shelf in runfile.shelves(folder) if shelf.holds(file, entry.state, entry.summary))
+    pair = entry.summary.pair if entry.summary else None  # of a run that has nothing in the folder itself
+    return next(found, Shelf(folder, pair))
+
+
+def _require_a_checkpoint(home: Catalog, entry: Entry) -> None:
     name = entry.path.name
-    if name == names.LATEST:
+    if home.is_alias(entry):
         raise UsageError(f"{name} is only a second name of the newest checkpoint; delete that one by its own name.")
-    if entry.summary is not None and not entry.is_head:
-        raise UsageError(f"{name} is the second file of a checkpoint; delete its first file, and both go.")
-    if entry.state is State.INCOMPLETE and entry.summary is None and not names.is_versioned(name):
+    if entry.state is State.INCOMPLETE and entry.summary is None and not home.shelf.is_versioned(name):
         raise UsageError(f"{name} is no checkpoint that ganguard knows; remove it by other means.")
 
 
@@ -111,7 +133,7 @@ def require_survivor(there: Catalog | None, survivors: Sequence[Entry]) -> Entry
     """
     for entry in newest_first(e for e in survivors if e.summary and e.summary.finite):
         try:
-            verify_all(there or Catalog.of(entry.path.parent), entry)
+            verify_all(there or Catalog.beside(entry.path), entry)
         except (DamagedCheckpoint, UnreadableCheckpoint):
             continue
         return entry
@@ -120,11 +142,11 @@ def require_survivor(there: Catalog | None, survivors: Sequence[Entry]) -> Entry
     )
 
 
-def _elsewhere(home: Catalog, folder: Path) -> list[Entry]:
+def _elsewhere(shelf: Shelf, home: Catalog) -> list[Entry]:
     """All heads in the checkpoint folder, its backups, and the folder that the file lies in."""
     found = {}
-    for place in (folder, backups(folder), home.folder):
-        for entry in Catalog.of(place).heads:
+    for place in (shelf.folder, backups(shelf.folder), home.folder):
+        for entry in Catalog.of(replace(shelf, folder=place)).heads:
             found[entry.path.resolve()] = entry
     return list(found.values())
 
@@ -135,7 +157,7 @@ def _same(one: Path, other: Path) -> bool:
 
 def _remove(there: Catalog, entry: Entry, survivors: Sequence[Entry]) -> list[Path]:
     """Remove a head, then those of its companions that no survivor beside it needs."""
-    beside = (e for e in survivors if e.summary and _same(e.path.parent, there.folder))
+    beside = (e for e in survivors if e.summary and _lies_in(there.shelf, e))
     needed = {c.digest for e in beside if e.summary for c in e.summary.companions}
     going = [entry, *(c for c in there.companions(entry) if c.digest not in needed)]
     for item in going:
@@ -143,23 +165,31 @@ def _remove(there: Catalog, entry: Entry, survivors: Sequence[Entry]) -> list[Pa
     return [item.path for item in going]
 
 
-def _move_alias_off(folder: Path, going: Entry, survivors: Sequence[Entry]) -> None:
-    """An alias of what is deleted would bring it back at the next start: point it at the newest survivor."""
-    alias = folder / names.LATEST
-    if not _same(going.path.parent, folder) or not alias.is_file():
+def _lies_in(shelf: Shelf, entry: Entry) -> bool:
+    return any(_same(entry.path.parent, place) for place in shelf.places)
+
+
+def _move_aliases_off(shelf: Shelf, home: Catalog, going: Entry, survivors: Sequence[Entry]) -> None:
+    """Aliases of what is deleted would bring it back at the next start: point them at the newest survivor."""
+    if not _lies_in(shelf, going):
         return
-    now = catalog.read(alias)
-    if now.inode != going.inode and (not now.digest or now.digest != going.digest):
+    files = [going, *home.companions(going)]
+    inodes, digests = {file.inode for file in files}, {file.digest for file in files if file.digest}
+    there = (catalog.read(shelf.folder / name) for name in shelf.aliases if (shelf.folder / name).is_file())
+    stale = [alias for alias in there if alias.inode in inodes or alias.digest in digests]
+    if not stale:
         return
     run = going.summary.run if going.summary else ""
-    beside = (e for e in survivors if e.summary and _same(e.path.parent, folder))
-    left = newest_first(e for e in beside if e.summary and e.summary.run == run and e.summary.finite)
-    if not left or aliases.point(alias, left[0].path):
-        durable.remove(alias)
+    beside = (e for e in survivors if e.summary and _lies_in(shelf, e))
+    left = newest_first(e for e in beside if e.summary and e.summary.run == run and e.summary.finite)[:1]
+    moved = [e.path for head in left for e in (*home.companions(head), head)]
+    if not moved or aliases.point_all(shelf, moved):
+        for alias in stale:
+            durable.remove(alias.path)
 
 
-def _named(folder: Path) -> frozenset[str]:
-    recorded = runfile.read(folder)
+def _named(shelf: Shelf) -> frozenset[str]:
+    recorded = runfile.read(shelf)
     return frozenset((recorded.named or {}).values()) if recorded else frozenset()
 
 
@@ -179,7 +209,7 @@ def require_inside(file: Path, folder: Path) -> None:
     parent = file.absolute().parent.resolve()
     home = folder.absolute().resolve()
     aside = home / names.SET_ASIDE
-    if parent not in (home, backups(folder).resolve(), aside) and aside not in parent.parents:
+    if parent not in (home, home / HISTORY, backups(folder).resolve(), aside) and aside not in parent.parents:
         raise UsageError(f"{file} lies outside {folder}. Name the folder that it belongs to with --checkpoint-dir.")
 
 
@@ -194,8 +224,9 @@ def clear_set_aside(folder: Path, *, dry_run: bool = False) -> list[Path]:
         return _files(aside)
     with Lock(folder, REMOVAL, wait_s=_WAIT_S):
         files = _files(aside)
-        if files:
-            there = Catalog.of(folder)
+        kept_apart = [catalog.read(path) for path in files if path.suffix == names.SUFFIX and path.is_file()]
+        for shelf in {shelf_of(entry.path, folder) for entry in kept_apart}:
+            there = Catalog.of(shelf)
             require_survivor(there, there.heads)
         for path in files:
             durable.remove(path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ganguard.errors import NoCheckpoint
@@ -16,40 +17,58 @@ from ganguard.store.envelope import State
 from ganguard.store.plans import Plan, Request, going_on, some
 from ganguard.store.runfile import Run
 from ganguard.store.search import Search
+from ganguard.store.shelf import Shelf
 
 __all__ = ["Plan", "Request", "carry_out", "plan"]
 _LISTED = 10
 
 
-def plan(folder: Path, request: Request, *, verified: bool = True) -> Plan:
+def plan(where: Path | Shelf, request: Request, *, verified: bool = True) -> Plan:
     """Decide from which checkpoint to go on. Changes nothing.
 
     Args:
+        where: a folder, or one run's shelf of it.
         verified: read every byte of the checkpoint chosen; False only to look at its summary.
 
     Raises:
         NoCheckpoint, DamagedCheckpoint, UnreadableCheckpoint: none can be used; the message says what would help.
     """
-    there = _as_if_settled(Catalog.of(folder))
+    there = _as_if_settled(Catalog.of(where))
+    shelf = there.shelf
     if request.afresh:
-        aside = tuple(e.path.name for e in there.entries)
-        return Plan(folder=folder, run=runfile.new_run(), start=None, aside=aside, reason="old_run", switches=True)
+        aside = tuple(there.name_of(e) for e in there.entries)
+        return Plan(shelf=shelf, run=runfile.new_run(), start=None, aside=aside, reason="old_run", switches=True)
     if request.file is not None:
-        return named.from_file(there, request.file, branch=request.branch, verified=verified)
+        return named.from_file(there, request, verified=verified)
     run = runfile.identify(there)
     if run is None:
         _refuse_to_start_from_zero(there, None, Search(), required=request.required)
-        return Plan(folder=folder, run=runfile.new_run(), start=None, switches=True)
+        return Plan(shelf=shelf, run=runfile.new_run(), start=None, switches=True)
     met = search.newest_valid(there, run, verified=verified)
     if again := named.begin_again(there, run, met, verified=verified):
         return again
     if met.found is None:
-        _refuse_to_start_from_zero(there, run, met, required=request.required)
-        # A new id, so that nothing of the run that lost its checkpoints is written over.
-        gone = f"{folder} belongs to run {run.run}, of which it holds no checkpoint; a new run begins."
-        notes = (gone, *_elsewhere(folder))
-        return Plan(folder=folder, run=runfile.new_run(), start=None, switches=True, notes=notes)
+        return _from_zero(there, run, met, required=request.required)
     return going_on(there, run, met)
+
+
+def _from_zero(there: Catalog, run: Run, met: Search, *, required: bool) -> Plan:
+    """A run without a checkpoint. Second files whose first was never written are none, but are kept all the same."""
+    orphans = {entry.path for entry in there.orphans}
+    only_orphans = all(entry.path in orphans for entry in there.entries)
+    if required or not only_orphans:
+        _refuse_to_start_from_zero(there, run, met, required=required)
+    # A new id, so that nothing of the run that lost its checkpoints is written over.
+    gone = f"{there.shelf} belongs to run {run.run}, of which it holds no checkpoint; a new run begins."
+    return Plan(
+        shelf=there.shelf,
+        run=runfile.new_run(),
+        start=None,
+        aside=tuple(met.aside(there)),
+        reason="damaged",
+        switches=True,
+        notes=(gone, *met.notes, *_elsewhere(there.shelf)),
+    )
 
 
 def carry_out(plan: Plan) -> tuple[Path | None, list[str]]:
@@ -58,11 +77,13 @@ def carry_out(plan: Plan) -> tuple[Path | None, list[str]]:
     Returns:
         Where the checkpoint to load lies now, and what is to be told.
     """
-    durable.make_folder(plan.folder)
-    moved = runfile.finish_pending(plan.folder)  # of a start that a crash interrupted
-    into = set_aside.new_folder(plan.folder, plan.reason or "old_run")
+    shelf = plan.shelf
+    for place in shelf.places:
+        durable.make_folder(place)
+    moved = runfile.finish_pending(shelf)  # of a start that a crash interrupted
+    into = set_aside.new_folder(plan.folder, shelf.aside(plan.reason or "old_run"))
     if plan.switches:
-        moved |= runfile.switch(plan.folder, plan.run, plan.aside, into)
+        moved |= runfile.switch(shelf, plan.run, plan.aside, into)
         with contextlib.suppress(OSError):  # the folder's own name, where the caller made it
             durable.sync_folder(plan.folder.absolute().parent)
     else:
@@ -73,50 +94,52 @@ def carry_out(plan: Plan) -> tuple[Path | None, list[str]]:
     if plan.start is None:
         return None, told
     path = plan.start.path
-    inside = path.parent.absolute() == plan.folder.absolute()
-    if inside and path.name in moved:
-        return moved[path.name], told
+    inside = next((p for p in shelf.places if p.absolute() == path.parent.absolute()), None)
+    name = path.name if inside in (None, shelf.folder) else f"{inside.name}/{path.name}"
+    if inside and name in moved:
+        return moved[name], told
     if inside and plan.start.summary is not None and plan.start.summary.finite:
-        told += aliases.repair(plan.folder, path)
+        told += aliases.repair(shelf, plan.start, plan.companions)
     return path, told
 
 
 def _as_if_settled(there: Catalog) -> Catalog:
     """The folder as it will be once a move that a crash interrupted is finished."""
-    recorded = runfile.read(there.folder)
+    recorded = runfile.read(there.shelf)
     pending = set(recorded.pending_files) if recorded else set()
-    return Catalog(there.folder, tuple(e for e in there.entries if e.path.name not in pending))
+    return Catalog(there.shelf, tuple(e for e in there.entries if there.name_of(e) not in pending))
 
 
 def _refuse_to_start_from_zero(there: Catalog, run: Run | None, met: Search, *, required: bool) -> None:
     """Raise where checkpoints exist and none can be used, or where one was demanded."""
     if not there.entries:
         if required:
-            raise NoCheckpoint(f"There is no checkpoint in {there.folder}. Leave out --resume to start a new run.")
+            raise NoCheckpoint(f"There is no checkpoint of {there.shelf}. Leave out --resume to start a new run.")
         return
     search.require_all_readable(there)
     usable = [e for e in there.versioned if e.state is State.OLDER or (e in there.heads and e not in met.damaged)]
     reasons = [*met.notes, *_reasons(there, run, met, usable)]
-    lines = [f"{there.folder} holds checkpoints, but none that this run may go on from by itself:"]
+    lines = [f"{there.shelf} holds checkpoints, but none that this run may go on from by itself:"]
     lines += [f"  {reason}" for reason in reasons[:_LISTED]]
     if len(reasons) > _LISTED:
         lines.append(f"  … and {len(reasons) - _LISTED} more")
     if usable:
         best = newest_first(e for e in usable if e.summary) or usable[-1:]
         lines.append(f"To go on from one all the same:  --checkpoint-path {best[0].path}")
-    lines += _elsewhere(there.folder)
+    lines += _elsewhere(there.shelf)
     lines.append("To start afresh, setting them aside:  --no-checkpoint")
     raise NoCheckpoint("\n".join(lines))
 
 
-def _elsewhere(folder: Path) -> list[str]:
+def _elsewhere(shelf: Shelf) -> list[str]:
     """The newest checkpoint among the backups, and among what was set aside, with the option that goes on from it."""
-    aside = folder / names.SET_ASIDE
-    places = [folder.absolute().parent / names.BACKUPS, *(sorted(aside.iterdir()) if aside.is_dir() else [])]
+    aside = shelf.folder / names.SET_ASIDE
+    places = [shelf.folder.absolute().parent / names.BACKUPS, *(sorted(aside.iterdir()) if aside.is_dir() else [])]
     lines = []
     for place in places:
-        heads = [e for e in Catalog.of(place).heads if e.summary and e.summary.finite] if place.is_dir() else []
-        lines += [f"A whole one lies elsewhere:  --checkpoint-path {e.path}" for e in newest_first(heads)[:1]]
+        heads = Catalog.of(replace(shelf, folder=place)).heads if place.is_dir() else []
+        finite = newest_first(e for e in heads if e.summary and e.summary.finite)
+        lines += [f"A whole one lies elsewhere:  --checkpoint-path {e.path}" for e in finite[:1]]
     return lines[-3:]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ganguard.errors import UsageError
 from ganguard.store.catalog import Entry, newest_first
+from ganguard.store.shelf import Shelf
 from ganguard.store.summary import Kind, Summary, score_kind
 
 
@@ -24,6 +25,11 @@ class Policy:
     def __post_init__(self) -> None:
         if min(self.keep_latest, self.keep_every, self.keep_autosaves) < 0:
             raise UsageError("How many checkpoints to keep cannot be less than 0.")
+
+
+def usual(shelf: Shelf) -> Policy:
+    """What is kept where nothing was asked for. Pairs are large, and theirs are marked as milestones instead."""
+    return Policy() if shelf.pair is None else Policy(keep_latest=2, keep_every=0)
 
 
 def expendable(heads: Sequence[Entry], policy: Policy) -> list[Entry]:
@@ -45,6 +51,7 @@ def _kept(ordered: list[Entry], policy: Policy) -> list[Entry]:
     if policy.keep_every:
         epochs = (e for e in regular if _summary(e).kind is Kind.EPOCH)
         kept += [e for e in epochs if _summary(e).epoch % policy.keep_every == 0]
+    kept += [e for e in finite if _summary(e).milestone]
     newest_regular = _summary(regular[0]).order if regular else (-1, -1, -1)
     kept += [e for e in ordered if _summary(e).kind is Kind.EMERGENCY and _summary(e).order > newest_regular]
     return kept + [e for e in ordered if e.digest in policy.named]

@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from ganguard.errors import NoCheckpoint, UnreadableCheckpoint
+from ganguard.errors import NoCheckpoint, UnreadableCheckpoint, UsageError
 from ganguard.store import durable, names, set_aside
 from ganguard.store.catalog import Catalog, newest_first
 from ganguard.store.durable import why
-from ganguard.store.summary import NOTHING, Lineage, Summary, lineage_from_json
+from ganguard.store.pair import HISTORY, Pair
+from ganguard.store.shelf import Shelf, at
+from ganguard.store.summary import NOTHING, Lineage, Summary, lineage_from_json, pair_from_json
 
 NAME = "run.json"
 
@@ -32,6 +34,7 @@ class Run:
     named: dict[str, str] | None = None  # files that a command began from: absolute path → digest
     pending_files: tuple[str, ...] = ()  # to be moved…
     pending_folder: str = ""  # …to this folder below the checkpoints
+    pair: Pair | None = None  # the layout, where its checkpoints are pairs
 
     def branched_from(self, start: Summary) -> Run:
         """A new branch that goes on from ``start``, which may lie on this branch or on an abandoned one."""
@@ -63,28 +66,48 @@ def new_run() -> Run:
     return Run(run=uuid.uuid4().hex[:12])
 
 
-def read(folder: Path) -> Run | None:
+def read(where: Path | Shelf) -> Run | None:
     """What ``run.json`` says; None where there is none or it is damaged (the files then tell).
 
     Raises:
         UnreadableCheckpoint: it cannot be read now.
     """
+    return _read(at(where).run_file)
+
+
+def _read(file: Path) -> Run | None:
     try:
-        values = json.loads((folder / NAME).read_bytes())
+        values = json.loads(file.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise UnreadableCheckpoint(f"{folder / NAME} cannot be read: {why(error)}. Mend that first.") from error
+        raise UnreadableCheckpoint(f"{file} cannot be read: {why(error)}. Mend that first.") from error
     except (ValueError, RecursionError):
         return None
     try:
         known = {f.name: values[f.name] for f in fields(Run) if f.name in values}
         known["lineage"] = lineage_from_json(known["lineage"])
         known["pending_files"] = tuple(known["pending_files"])
+        known["pair"] = pair_from_json(known["pair"]) if known.get("pair") else None
         run = Run(**known)
         return run if _well_formed(run) else None
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, UsageError):
         return None
+
+
+def shelves(folder: Path) -> list[Shelf]:
+    """Every run's shelf in a folder, by what the runs and the checkpoints say of themselves; one where nothing does."""
+    pairs: dict[str, Pair] = {}
+    everything = Catalog.all_in(folder).entries
+    for entry in newest_first(e for e in everything if e.summary):
+        if entry.summary and entry.summary.pair:
+            pairs.setdefault(entry.summary.pair.key, entry.summary.pair)
+    recorded = (_read(file) for file in sorted(folder.glob("run_*.json")))
+    pairs |= {run.pair.key: run.pair for run in recorded if run and run.pair}
+    found = [Shelf(folder, pairs[key]) for key in sorted(pairs)]
+    single = Shelf(folder)
+    rest = [e for e in Catalog.of(single).entries if not any(s.holds(e.path, e.state, e.summary) for s in found)]
+    return [*found, single] if rest or not found or single.run_file.exists() else found
 
 
 def _well_formed(run: Run) -> bool:
@@ -97,13 +120,19 @@ def _well_formed(run: Run) -> bool:
         all(isinstance(text, str) for text in texts)
         and isinstance(run.branch, int)
         and inside
-        and all(Path(name).name == name and name.endswith(names.SUFFIX) for name in run.pending_files)
+        and all(_is_below(name) for name in run.pending_files)
     )
 
 
-def write(folder: Path, run: Run) -> None:
-    with durable.written_atomically(folder / NAME) as file:
-        file.write(json.dumps(asdict(run), indent=1).encode())
+def _is_below(name: str) -> bool:
+    """Whether this names a checkpoint in the folder or its history, and nowhere else."""
+    return Path(name).name == name.removeprefix(f"{HISTORY}/") and name.endswith(names.SUFFIX)
+
+
+def write(where: Path | Shelf, run: Run) -> None:
+    shelf = at(where)
+    with durable.written_atomically(shelf.run_file, shelf.tag) as file:
+        file.write(json.dumps(asdict(replace(run, pair=shelf.pair)), indent=1).encode())
 
 
 def identify(catalog: Catalog) -> Run | None:
@@ -112,7 +141,7 @@ def identify(catalog: Catalog) -> Run | None:
     Raises:
         NoCheckpoint: several runs lie there and nothing tells which is meant.
     """
-    recorded = read(catalog.folder)
+    recorded = read(catalog.shelf)
     if recorded is not None:
         return replace(recorded, pending_files=(), pending_folder="")
     runs = catalog.runs()
@@ -121,7 +150,8 @@ def identify(catalog: Catalog) -> Run | None:
             f"  run {run}: newest {newest_first(entries)[0].path}" for run, entries in sorted(runs.items())
         )
         raise NoCheckpoint(
-            f"{catalog.folder} holds checkpoints of {len(runs)} runs and no {NAME} that says which is meant:\n"
+            f"{catalog.folder} holds checkpoints of {len(runs)} runs and no {catalog.shelf.run_file.name} that says "
+            "which is meant:\n"
             f"{listing}\nName the file to go on from with --checkpoint-path FILE."
         )
     if not runs:
@@ -131,20 +161,20 @@ def identify(catalog: Catalog) -> Run | None:
     return Run(run=newest.run, branch=newest.branch, lineage=newest.lineage)
 
 
-def switch(folder: Path, run: Run, aside: Sequence[str], into: str) -> dict[str, Path]:
-    """Make ``run`` the folder's run and move the named files to ``folder/into``; survives a crash anywhere.
+def switch(where: Path | Shelf, run: Run, aside: Sequence[str], into: str) -> dict[str, Path]:
+    """Make ``run`` the shelf's run and move the named files to ``into`` below its folder; survives a crash anywhere.
 
     Returns where each of them lies now.
     """
-    write(folder, replace(run, pending_files=tuple(aside), pending_folder=into if aside else ""))
-    return finish_pending(folder)
+    write(where, replace(run, pending_files=tuple(aside), pending_folder=into if aside else ""))
+    return finish_pending(where)
 
 
-def finish_pending(folder: Path) -> dict[str, Path]:
+def finish_pending(where: Path | Shelf) -> dict[str, Path]:
     """Carry out the move that ``run.json`` announces, if it does; returns where each file lies now."""
-    run = read(folder)
+    run = read(where)
     if run is None or not run.pending_files:
         return {}
-    moved = set_aside.move(folder, run.pending_files, run.pending_folder)
-    write(folder, replace(run, pending_files=(), pending_folder=""))
+    moved = set_aside.move(at(where).folder, run.pending_files, run.pending_folder)
+    write(where, replace(run, pending_files=(), pending_folder=""))
     return moved

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ganguard.errors import DamagedCheckpoint, UnreadableCheckpoint
-from ganguard.store import envelope, names
+from ganguard.store import envelope
 from ganguard.store.catalog import Catalog, Entry, newest_first, on_line
 from ganguard.store.envelope import State
 from ganguard.store.runfile import Run
@@ -18,6 +18,7 @@ class Search:
     """The newest valid checkpoint, and what was met on the way to it."""
 
     found: Entry | None = None
+    companions: list[Entry] = field(default_factory=list)  # of what was found
     damaged: list[Entry] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -27,12 +28,12 @@ class Search:
 
     def aside(self, there: Catalog) -> list[str]:
         """Every name of what is damaged, with the second files that nothing else needs: a pair stays a pair."""
-        names = [name for entry in self.damaged for name in there.names_of(entry)]
-        staying = (e for e in there.entries if e.path.name not in names and e.state is State.WHOLE)
+        going = [name for entry in self.damaged for name in there.names_of(entry)]
+        staying = (e for e in there.entries if there.name_of(e) not in going and e.state is State.WHOLE)
         needed = {c.digest for e in staying if e.summary for c in e.summary.companions}
         seconds = (c for entry in self.damaged for c in there.companions(entry) if c.digest not in needed)
-        names += [name for second in seconds for name in there.names_of(second)]
-        return list(dict.fromkeys(names))
+        going += [name for second in seconds for name in there.names_of(second)]
+        return list(dict.fromkeys(going))
 
 
 def newest_valid(
@@ -59,7 +60,10 @@ def newest_valid(
             search.notes.append(f"{entry.path.name} holds parameters that are not finite; it is not resumed unasked.")
             continue
         for twin in there.same_bytes(entry):
-            if not verified or _is_good(there, twin, search):
+            if not verified:
+                search.found, search.companions = twin, there.companions(twin)
+                return search
+            if _is_good(there, twin, search):
                 search.found = twin
                 return search
     return search
@@ -71,21 +75,36 @@ def on_the_line(there: Catalog, run: Run) -> list[Entry]:
     return [e for e in heads if e.summary and on_line(e.summary, run.branch, run.lineage)]
 
 
-def verify_all(there: Catalog, head: Entry) -> None:
-    """Every byte of a checkpoint's files. Raises as ``envelope.verify``."""
+def verify_all(there: Catalog, head: Entry) -> list[Entry]:
+    """Every byte of a checkpoint's files; returns its companions. Raises as ``envelope.verify``."""
     envelope.verify(head.path)
-    for companion in there.companions(head):
-        envelope.verify(companion.path)
+    companions = there.companions(head)
+    return [_first_good(there.same_bytes(companion), Search()) for companion in companions]
 
 
 def _is_good(there: Catalog, head: Entry, search: Search) -> bool:
     """Whether a checkpoint is good, its companions too."""
     try:
-        verify_all(there, head)
+        envelope.verify(head.path)
+        search.companions = [_first_good(there.same_bytes(c), search) for c in there.companions(head)]
     except DamagedCheckpoint as error:
         search.met(head, f"{error}.")
         return False
     return True
+
+
+def _first_good(twins: list[Entry], search: Search) -> Entry:
+    """The first of files that should hold the same bytes that does; raises where none does."""
+    *others, last = twins
+    for entry in others:
+        try:
+            envelope.verify(entry.path)
+        except DamagedCheckpoint as error:
+            search.met(entry, f"{error}.")
+            continue
+        return entry
+    envelope.verify(last.path)
+    return last
 
 
 def _incomplete(there: Catalog, run: Run) -> Iterator[tuple[Entry, str]]:
@@ -94,7 +113,7 @@ def _incomplete(there: Catalog, run: Run) -> Iterator[tuple[Entry, str]]:
     for entry in there.versioned:
         if entry.summary is not None and entry.summary.run != run.run:
             continue
-        if entry.state is State.INCOMPLETE and (entry.summary or names.is_versioned(entry.path.name)):
+        if entry.state is State.INCOMPLETE and (entry.summary or there.shelf.is_versioned(entry.path.name)):
             yield entry, "is incomplete"
         elif entry.state is State.WHOLE and entry.is_head and (lacking := there.lacking(entry)):
             yield entry, f"lacks its second file {lacking[0]}"

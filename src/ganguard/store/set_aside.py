@@ -28,9 +28,9 @@ def move(folder: Path, files: Sequence[str], into: str) -> dict[str, Path]:
     durable.make_folder(target)
     moved = {}
     for name in there:
-        path = names.free(target, name)
+        path = names.free(target, Path(name).name)
         durable.replace(folder / name, path)
         moved[name] = path
-    durable.sync_folder(target)
-    durable.sync_folder(folder)
+    for place in {target, *((folder / name).parent for name in there)}:
+        durable.sync_folder(place)
     return moved

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from ganguard.errors import UsageError
 from ganguard.store import envelope
+from ganguard.store.pair import Pair
 
 Lineage = tuple[tuple[int, int], ...]  # (step, epochs finished) for each earlier branch
 NOTHING = (-1, -1)  # of a branch that was abandoned from its beginning
@@ -16,6 +18,13 @@ NOTHING = (-1, -1)  # of a branch that was abandoned from its beginning
 
 def lineage_from_json(values: Any) -> Lineage:
     return tuple((int(step), int(epoch)) for step, epoch in values)
+
+
+def pair_from_json(values: Mapping[str, Any]) -> Pair:
+    """Raises TypeError, ValueError or UsageError where ``values`` describe none."""
+    known = {f.name: values[f.name] for f in fields(Pair) if f.name in values}
+    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
+    return Pair(**plain)
 
 
 class Kind(enum.StrEnum):
@@ -61,6 +70,7 @@ class Summary:
     means: dict[str, float] = field(default_factory=dict)  # of the last finished epoch
     score: dict[str, Any] | None = None  # of this state, {"name", "value", "about", …}
     best: dict[str, Any] | None = None  # of the run so far, {"name", "value", "about", "epoch", …}
+    milestone: bool = False  # asked to be kept for good
     finite: bool = True  # False: parameters that are not finite; never resumed unasked
     saved_at: str = ""  # ISO 8601 with zone; shown, never compared
     host: str = ""
@@ -68,6 +78,7 @@ class Summary:
     parent: str = ""  # digest of the checkpoint before
     origin: Origin | None = None
     config: dict[str, Any] | None = None
+    pair: Pair | None = None  # the layout, where the run's checkpoints are pairs
     companions: tuple[Companion, ...] = ()
     digest: str = ""  # set by the envelope
     bytes: int = 0
@@ -117,9 +128,10 @@ def from_json(values: dict[str, Any]) -> Summary | None:
         known["lineage"] = lineage_from_json(known.get("lineage", ()))
         known["companions"] = tuple(Companion(**c) for c in known.get("companions", ()))
         known["origin"] = Origin(**known["origin"]) if known.get("origin") else None
+        known["pair"] = pair_from_json(known["pair"]) if known.get("pair") else None
         summary = Summary(**known)
         return summary if _well_formed(summary) else None
-    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError, UsageError):
         return None
 
 
@@ -135,4 +147,5 @@ def _well_formed(summary: Summary) -> bool:
         and all(values[key] is None or isinstance(values[key], dict) for key in _TABLES_OR_NONE)
         and all(isinstance(mean, int | float) for mean in summary.means.values())
         and isinstance(summary.finite, bool)
+        and isinstance(summary.milestone, bool)
     )

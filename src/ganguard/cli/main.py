@@ -11,6 +11,7 @@ _HELP = """\
 usage: ganguard COMMAND …
 
   cgan         train a conditional GAN       (gan.py)
+  progan       train a progressive GAN       (progan_local.py)
   checkpoints  look after the checkpoints    (checkpoint_manager.py)
 
 ganguard COMMAND --help tells more; ganguard --version tells the version."""
@@ -24,6 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from ganguard.cli import cgan
 
         return cgan.main(words[1:], prog="ganguard cgan")
+    if command == "progan":
+        from ganguard.cli import progan
+
+        return progan.main(words[1:], prog="ganguard progan")
     if command == "checkpoints":
         from ganguard.cli import checkpoints
 

@@ -85,6 +85,8 @@ def read_toml(path: Path, config: type[Any]) -> dict[str, Any]:
 def _checked(item: Field[Any], kind: type, value: Any, path: Path) -> Any:
     if kind is float and type(value) is int:
         return float(value)
+    if isinstance(value, list) and issubclass(kind, tuple):
+        return kind(value)
     if type(value) is not kind:
         raise UsageError(f"--config {path}: {item.name} takes a value of type {kind.__name__}, not {value!r}.")
     return value

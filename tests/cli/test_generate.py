@@ -112,6 +112,14 @@ def test_the_best_pair_of_the_run(folder, here, tmp_path):
     assert "images of epoch 8" in here("--checkpoint", "models/cgan_other", "--count", 1, "--out", "b", cwd=tmp_path)
 
 
+def test_the_only_best_pair_where_the_checkpoints_are_gone(here, tmp_path):
+    BestPair(tmp_path / "models/cgan_a").write(*networks(9, spec()), spec=spec(), epoch=9, step=90, score={})
+    assert "images of epoch 9" in here("--checkpoint", "best", "--count", 1, "--out", "out", cwd=tmp_path)
+    BestPair(tmp_path / "models/cgan_b").write(*networks(8, spec()), spec=spec(), epoch=8, step=80, score={})
+    text = here("--checkpoint", "best", "--count", 1, "--out", "b", cwd=tmp_path, code=3)
+    assert "there are models/cgan_a/best_generator.pth, models/cgan_b/best_generator.pth" in text.replace(os.sep, "/")
+
+
 def test_the_help_comes_at_once_and_without_torch(tmp_path):
     began = time.monotonic()
     text = generate("--help", cwd=tmp_path)

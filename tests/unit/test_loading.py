@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from generators import CLASSES, networks, save_cgan, spec
@@ -26,6 +27,7 @@ from ganguard.errors import (
     UsageError,
 )
 from ganguard.networks.latents import draw_latents
+from ganguard.networks.loaded import GeneratorOrigin, LoadedGenerator
 from ganguard.training.best import BestPair
 
 
@@ -241,6 +243,19 @@ def test_an_image_is_the_networks_own(loaded):
     with torch.no_grad():
         expected = loaded.module(latents, torch.eye(3))
     assert torch.allclose(loaded.sample(3), expected, atol=1e-6)
+
+
+def test_a_network_without_labels_whose_images_leave_the_range():
+    class Loud(LoadedGenerator):
+        def _images(self, latents, label_vectors):
+            return 3 * torch.sign(self.module(latents)).double()
+
+    generator = Loud(nn.Linear(4, 6), GeneratorOrigin(file=Path("x")), latent_size=4)
+    with pytest.raises(UsageError, match="knows no labels"):
+        generator.sample(1, labels=0)
+    images = generator.sample(20)
+    assert images.dtype == torch.float32
+    assert set(images.flatten().tolist()) == {-1.0, 1.0}
 
 
 def test_nothing_draws_from_the_global_random_streams(tmp_path):

@@ -20,12 +20,16 @@ def label_rows(labels: Labels, names: Sequence[str], *, multi_label: bool) -> Te
         labels: None: every class, or no attribute and then each alone. A class by name or number (from 0), or several.
             Attributes by name: those in one image; an empty list for none. A tensor: label vectors (names,) or
             (rows, names), or class numbers (rows,).
-        names: of the classes or attributes.
+        names: of the classes or attributes; none where the generator knows no labels.
         multi_label: whether they are attributes.
 
     Raises:
         UsageError: there is no such class or attribute.
     """
+    if not names:
+        if labels is not None:
+            raise UsageError("This generator knows no labels; leave them out.")
+        return torch.zeros(1, 0)
     if isinstance(labels, Tensor):
         return _of_tensor(labels, names, multi_label=multi_label)
     every = torch.eye(len(names))

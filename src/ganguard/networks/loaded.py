@@ -98,7 +98,7 @@ class LoadedGenerator(ABC):
     def present(self, label_vector: Tensor) -> list[str]:
         """What a label vector (labels,) stands for: the class, or the attributes that are set; none where none is."""
         pairs = zip(self.label_names, label_vector.tolist(), strict=True)
-        return [name for name, value in pairs if value > 0] or ["none"]
+        return [name for name, value in pairs if value > 0] or ["none"][: len(self.label_names)]
 
     def sample(
         self,

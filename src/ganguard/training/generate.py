@@ -67,7 +67,7 @@ def write_pictures(generator: LoadedGenerator, asked: Pictures, out: Path, *, sa
         while done < asked.count:
             images = _chunk(generator, asked, done, min(_CHUNK, asked.count - done))
             for place, picture in enumerate(to_pictures(images), done):
-                save_png(picture, folder / f"{place:05d}_{_file_part(generator, rows[place % len(rows)])}.png")
+                save_png(picture, folder / _file_name(place, generator.present(rows[place % len(rows)])))
             if done < _IN_GRID:
                 shown.append(images)
             done += len(images)
@@ -91,9 +91,9 @@ def layout(generator: LoadedGenerator, rows: Tensor, count: int) -> tuple[int, l
     return min(math.ceil(math.sqrt(count)), _CAPTIONED), []
 
 
-def _file_part(generator: LoadedGenerator, row: Tensor) -> str:
-    words = re.sub(r"[^\w-]+", "_", "_".join(generator.present(row))).strip("_")
-    return words[:_NAME_LENGTH] or "image"
+def _file_name(place: int, present: list[str]) -> str:
+    words = re.sub(r"[^\w-]+", "_", "_".join(present)).strip("_")[:_NAME_LENGTH]
+    return f"{place:05d}_{words}.png" if words else f"{place:05d}.png"
 
 
 def new_folder(out: Path) -> Path:

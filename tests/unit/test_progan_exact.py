@@ -75,9 +75,8 @@ def start(folder, cache, monkeypatch, *, stop_at=None, request=None, **settings)
     return told
 
 
-def newest(folder):
-    (alias,) = (folder / "weights_dir").glob("latest_checkpoint.pth")
-    return alias
+def newest(folder, network="generator"):
+    return folder / "weights_dir" / f"{network}_emoji_local.pth"
 
 
 def journal(folder):
@@ -90,7 +89,9 @@ def grids(folder):
 
 
 def assert_equal(folder, other):
-    assert [d for d in differences(newest(folder), newest(other)) if d.lstrip(".").split("[")[0] not in FREE] == []
+    for network in ("generator", "critic"):
+        different = differences(newest(folder, network), newest(other, network))
+        assert [key for key in different if key.lstrip(".").split("[")[0] not in FREE] == []
     assert journal(folder) == journal(other)
     assert grids(folder) == grids(other)
 
@@ -204,6 +205,18 @@ def test_in_images_a_growth_falls_into_a_pass_and_is_exact(tmp_path, cache, monk
     assert [phase["begins"] for phase in end["growth"]["begun"]] == [0, 26]
 
 
+def test_an_edited_length_holds_from_then_on(tmp_path, cache, monkeypatch):
+    """Cut from 25 images to 18 after 8: overstepped at 24, the level ended at 18, whenever it is looked at."""
+    before = {"stabilize_kimg": 0.025, "fade_kimg": 0.010, "img_size": 8, "batch_sizes": (4, 4)}
+    after = before | {"stabilize_kimg": 0.018}
+    for folder, stops in ((tmp_path / "straight", ()), (tmp_path / "stopped", (3,))):
+        start(folder, cache, monkeypatch, stop_at=1, **before)
+        for step in stops:
+            start(folder, cache, monkeypatch, stop_at=step, **after)
+        start(folder, cache, monkeypatch, **after)
+    assert_equal(tmp_path / "stopped", tmp_path / "straight")
+
+
 def test_settings_of_a_passed_level_are_frozen_and_later_ones_may_change(uninterrupted, tmp_path, cache, monkeypatch):
     start(tmp_path / "a", cache, monkeypatch, stop_at=13)
     start(tmp_path / "a", cache, monkeypatch, batch_sizes=(2, 2, 4), progressive_epochs=(7, 1, 2))
@@ -211,3 +224,40 @@ def test_settings_of_a_passed_level_are_frozen_and_later_ones_may_change(uninter
     start(tmp_path / "b", cache, monkeypatch, stop_at=5)
     start(tmp_path / "b", cache, monkeypatch, progressive_epochs=(7, 2, 3))
     assert torch.load(newest(tmp_path / "b"), weights_only=True)["progress"]["images"] == 240
+
+
+def test_the_newest_and_each_levels_end_are_kept(uninterrupted):
+    """Epochs 1 and 3 end a level; 4 and 5 are the newest."""
+    there = sorted(path.name for path in (uninterrupted / "weights_dir" / "history").glob("*.pth"))
+    assert there == [
+        f"{network}_emoji_epoch_00{epoch}.pth" for network in ("critic", "generator") for epoch in (1, 3, 4, 5)
+    ]
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_files_of_an_older_script_train_on_at_the_size_that_is_named(
+    uninterrupted, tmp_path, cache, monkeypatch, wrapped
+):
+    """Written by plain torch.save: state_dict and optimizer, or bare weights. They tell no level; nothing fades in."""
+    old = {}
+    for network in ("generator", "critic"):
+        held = torch.load(newest(uninterrupted, network), weights_only=True)
+        old[network] = tmp_path / f"{network}.pth"
+        kept = {"state_dict": held["state_dict"], "optimizer": held["optimizer"]}
+        torch.save(kept if wrapped else kept["state_dict"], old[network])
+    seen, call = [], ProgressiveStep.__call__
+
+    def watching(self, images, stage, *, step, images_seen):
+        if not seen:
+            assert torch.equal(self.generator.base.weight, held_generator["state_dict"]["base.weight"])
+            assert bool(self.generator_optimizer.state) is wrapped
+        seen.append((images_seen, *stage))
+        return call(self, images, stage, step=step, images_seen=images_seen)
+
+    held_generator = torch.load(newest(uninterrupted), weights_only=True)
+    monkeypatch.setattr(ProgressiveStep, "__call__", watching)
+    request = Request(file=old["generator"], companion=old["critic"])
+    told = start(tmp_path / "on", cache, monkeypatch, request=request, start_train_at_img_size=8)
+    assert [(level, alpha) for _, level, alpha in seen[:8]] == [(1, 1.0)] * 8
+    assert seen[8] == (80, 2, 0.0)
+    assert any("no" in line.lower() and str(old["generator"].name) in line for line in told)

@@ -17,6 +17,7 @@ from ganguard.errors import UsageError
 from ganguard.reports import console
 from ganguard.store import resume
 from ganguard.store.resume import Request
+from ganguard.store.shelf import Shelf
 from ganguard.training.progan_config import NOT_OF_THE_RUN, ProganConfig
 
 _EPILOG = """\
@@ -73,7 +74,7 @@ def main(
     if words[:1] == ["generate"]:
         from ganguard.cli import progan_pictures
 
-        return progan_pictures.main(words[1:], prog=f"{prog} generate", newest=_newest(edited(constants or {})))
+        return progan_pictures.main(words[1:], prog=f"{prog} generate", constants=constants or {})
     return running.run(lambda: _work(words, prog, constants or {}))
 
 
@@ -107,16 +108,10 @@ def _work(argv: Sequence[str], prog: str, constants: Mapping[str, Any]) -> int:
     asked: ProganConfig = options.merge(ProganConfig, *asked_for)
     request = _request(asked, branch=branch)
     running.single_process()
-    recorded = _recorded(Path(asked.weights_dir), request)
+    recorded = _recorded(asked, request)
     config: ProganConfig = options.merge(ProganConfig, *asked_for, recorded)
     _tell_how_to_go_on(asked)
     return _train(config, request)
-
-
-def _newest(settings: Mapping[str, Any]) -> Path:
-    """Where the newest generator is, as far as the constants tell."""
-    config: ProganConfig = options.merge(ProganConfig, dict(settings))
-    return Path(config.weights_dir)
 
 
 def _request(config: ProganConfig, *, branch: bool) -> Request:
@@ -125,13 +120,14 @@ def _request(config: ProganConfig, *, branch: bool) -> Request:
         required=config.load_model is True,
         afresh=afresh,
         file=Path(config.checkpoint_gen) if config.checkpoint_gen and not afresh else None,
+        companion=Path(config.checkpoint_critic) if config.checkpoint_critic and not afresh else None,
         branch=branch,
     )
 
 
-def _recorded(folder: Path, request: Request) -> dict[str, Any]:
+def _recorded(asked: ProganConfig, request: Request) -> dict[str, Any]:
     """The settings of the checkpoint that training will go on from: they hold where nothing else was asked for."""
-    start = resume.plan(folder, request, verified=False).start
+    start = resume.plan(Shelf(Path(asked.weights_dir), asked.layout), request, verified=False).start
     config = start.summary.config if start and start.summary else None
     return {name: value for name, value in (config or {}).items() if name not in NOT_OF_THE_RUN}
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from ganguard.cli import options, running
-from ganguard.errors import EXIT_SIGNAL_BASE, UsageError
+from ganguard.cli import options, progan, running
+from ganguard.errors import EXIT_SIGNAL_BASE, NoCheckpoint, UsageError
 from ganguard.reports import console
-from ganguard.training.progan_config import SIZES
+from ganguard.store import resume
+from ganguard.store.resume import Request
+from ganguard.store.shelf import Shelf
+from ganguard.training.progan_config import SIZES, ProganConfig
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
@@ -23,6 +27,12 @@ def parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="a generator's file (default: the newest); its average is used"
+    )
+    parser.add_argument(
+        "--data-dir", default=argparse.SUPPRESS, metavar="DIR", help="whose newest it is (default: as for training)"
+    )
+    parser.add_argument(
+        "--weights-dir", default=argparse.SUPPRESS, metavar="DIR", help="where it lies (default: as for training)"
     )
     parser.add_argument("--count", type=int, default=16, metavar="N", help="how many images (default: 16)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed, the same images (default: 0)")
@@ -46,24 +56,37 @@ def parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-def main(words: Sequence[str], *, prog: str, newest: Path) -> int:
+def main(words: Sequence[str], *, prog: str, constants: Mapping[str, Any]) -> int:
     """Run the command; returns the exit code.
 
     Args:
-        newest: the file or folder to take where none is named.
+        constants: the settings at the top of ``progan_local.py``.
     """
-    return running.run(lambda: _interruptible(words, prog, newest))
+    return running.run(lambda: _interruptible(words, prog, constants))
 
 
-def _interruptible(words: Sequence[str], prog: str, newest: Path) -> int:
+def _interruptible(words: Sequence[str], prog: str, constants: Mapping[str, Any]) -> int:
     try:
-        return _generate(words, prog, newest)
+        return _generate(words, prog, constants)
     except KeyboardInterrupt:
         console.say("Stopped; what was written stays.", stream=sys.stderr)
         return EXIT_SIGNAL_BASE + signal.SIGINT
 
 
-def _generate(words: Sequence[str], prog: str, newest: Path) -> int:
+def _newest(config: ProganConfig) -> Path:
+    """The newest generator of a data folder.
+
+    Raises:
+        NoCheckpoint: there is none.
+    """
+    shelf = Shelf(Path(config.weights_dir), config.layout)
+    start = resume.plan(shelf, Request(), verified=False).start
+    if start is None:
+        raise NoCheckpoint(f"There is no checkpoint of {shelf}. Train first, or name a file with --checkpoint.")
+    return start.path
+
+
+def _generate(words: Sequence[str], prog: str, constants: Mapping[str, Any]) -> int:
     asked = parser(prog).parse_args(words)
     if asked.count < 1:
         raise UsageError(f"--count must be at least 1, not {asked.count}.")
@@ -76,7 +99,8 @@ def _generate(words: Sequence[str], prog: str, newest: Path) -> int:
             from ganguard.training import generate, progan_pictures
     except ModuleNotFoundError as error:
         raise UsageError(f"{error.name} is missing. Install it with: pip install 'ganguard[trainers]'") from error
-    generator = progan_pictures.open_generator(asked.checkpoint or newest, say=console.say).to(asked.device)
+    config: ProganConfig = options.merge(ProganConfig, vars(asked), progan.edited(constants))
+    generator = progan_pictures.open_generator(asked.checkpoint or _newest(config), say=console.say).to(asked.device)
     if asked.size:
         generator.at_size(asked.size)
     pictures = generate.Pictures(count=asked.count, labels=None, seed=asked.seed, truncation=asked.truncation)

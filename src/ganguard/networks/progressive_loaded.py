@@ -72,10 +72,6 @@ class LoadedProgressive(LoadedGenerator):
             raise UsageError("This generator was trained without labels; leave them out.")
         return torch.zeros(1, 0)
 
-    def describe(self, _label_vector: Tensor) -> str:
-        """Nothing is to be said of a label."""
-        return ""
-
     def _images(self, latents: Tensor, _label_vectors: Tensor) -> Tensor:
         images: Tensor = self.module(latents, level=self.level, alpha=self.alpha)
         return images

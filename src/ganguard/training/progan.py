@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -134,12 +133,13 @@ class ProganTraining:
             config=recorded,
             may_change=set(recorded) - {*STRUCTURAL, "network"},
             seed=config.seed,
+            layout=config.layout,
             save_every_epochs=int(config.save_model),
             save_every_batches=config.auto_save_every_n_batches if config.save_model else 0,
-            keep=2,
-            keep_every=0,
+            save_every_minutes=config.autosave_minutes if config.save_model else None,
+            on_usr1="save" if config.on_usr1 == "save" else "stop",
             resume=self._request,
-            journal=Path(config.logs_dir) / f"progan_{self._pyramid.name}_{{run}}" / "journal.jsonl",
+            journal=Path(config.logs_dir) / f"progan_{config.layout.name}_{{run}}" / "journal.jsonl",
             threads=config.threads,
             deterministic=config.deterministic,
             say=lambda text: self._say(text),
@@ -198,7 +198,10 @@ class ProganTraining:
         loader = self._loader(phase.level)
         for epoch in guard.epochs(last):
             self._train_epoch(guard, schedule, phase, loader, line)
-            self._sample(guard, phase, epoch, line, level_ends=guard.images >= phase.ends)
+            level_ends = guard.images >= phase.ends
+            if level_ends:
+                guard.save(milestone=True)
+            self._sample(guard, phase, epoch, line, level_ends=level_ends)
 
     def _train_epoch(
         self, guard: Guard, schedule: Schedule, phase: Phase, loader: DataLoader[Any], line: TrainingLine
@@ -206,7 +209,6 @@ class ProganTraining:
         latest: dict[str, Tensor] = {}
         count = len(self._pyramid)
         began, seen_before = time.monotonic(), guard.images
-        asked, overdue = began, 60 * (self._config.autosave_minutes or math.inf)
         for batch in guard.batches(loader):
             stage = Stage(phase.level, phase.alpha(guard.images))
             losses = self._step(batch, stage, step=guard.step, images_seen=guard.images)
@@ -215,9 +217,6 @@ class ProganTraining:
             if line.advance(len(batch)):
                 done = (guard.images - phase.fades_from) % count + len(batch)
                 line.show(epoch=guard.epoch, done=done, losses=latest, saved_s_ago=guard.seconds_since_save)
-            if min(guard.seconds_since_save or math.inf, time.monotonic() - asked) > overdue:
-                asked = time.monotonic()
-                guard.save()
             seen = guard.images + len(batch)
             if seen >= schedule.total or schedule.phase(seen) is not phase:
                 break  # a level that is counted in images ends within a pass
@@ -248,7 +247,7 @@ class ProganTraining:
         every = self._config.sample_every
         if not level_ends and (not every or epoch % every):
             return
-        folder = Path(self._config.output_dir) / f"progan_{self._pyramid.name}_{guard.run}"
+        folder = Path(self._config.output_dir) / f"progan_{self._config.layout.name}_{guard.run}"
         path = folder / f"epoch_{epoch:04d}_{size_of(phase.level):04d}px.png"
         stage = Stage(phase.level, phase.alpha(guard.images))
         try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Self
 
 from ganguard.errors import UsageError
+from ganguard.store.pair import Pair, name_of
 
 SMALLEST, LARGEST = 4, 1024
 SIZES = tuple(SMALLEST << level for level in range(9))
@@ -71,6 +73,9 @@ class ProganConfig:
     gradient_accumulation_steps: int = _option(2, "so many times the batch size make one step of the optimizers")
     auto_save_every_n_batches: int = _option(100, "save within an epoch, every so many batches; 0: only at its end")
     autosave_minutes: float | None = _option(None, "save within an epoch at least every so many minutes too")
+    on_usr1: str = _option(
+        "stop", "what SIGUSR1 does, a cluster's warning: save and leave, or save and go on", choices=("stop", "save")
+    )
     save_model: bool = _option(True, "save regularly; without it, only when the training ends or is stopped")
     load_model: bool | None = _option(
         None, "demand a checkpoint, or start afresh and set the old run aside (default: go on where there is one)"
@@ -137,6 +142,16 @@ class ProganConfig:
             )
 
     @property
+    def layout(self) -> Pair:
+        """How the checkpoints of this data folder are called, apart from those of other folders."""
+        data = Path(self.data_dir)
+        return Pair(
+            name=name_of(data.with_suffix("") if data.suffix.lower() == ".zip" else data),
+            head_alias=self.checkpoint_gen_save or "",
+            companion_alias=self.checkpoint_critic_save or "",
+        )
+
+    @property
     def image_size(self) -> int:
         """The side of the largest images that the networks can make, in px."""
         if self.img_size is not None:
@@ -196,6 +211,7 @@ NOT_OF_THE_RUN = (
     "checkpoint_critic",
     "checkpoint_gen_save",
     "checkpoint_critic_save",
+    "on_usr1",
     "device",
     "threads",
     "deterministic",

@@ -12,7 +12,7 @@ from ganguard.errors import EXIT_SIGNAL_BASE, EXIT_USAGE, GanguardError
 from ganguard.reports import console
 from ganguard.store.durable import why
 
-_NOTHING_BEGAN = "Stopped before training began; nothing was changed."
+_NOTHING_BEGAN = "Stopped before anything began; nothing was changed."
 
 
 def run(work: Callable[[], int | None]) -> int:

@@ -2,14 +2,16 @@
 
 import ast
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from typed import REPOSITORY
 
-from ganguard.cli import options
+from ganguard.cli import options, progan
 from ganguard.cli.progan import edited
 from ganguard.errors import UsageError
 from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator
+from ganguard.store.resume import Request
 from ganguard.training.progan import schedule_of
 from ganguard.training.progan_config import Numbers, ProganConfig
 from ganguard.training.progan_schedule import in_epochs
@@ -180,3 +182,27 @@ def test_the_start_tells_images_epochs_time_and_disk_and_warns_of_few_images():
     )
     assert "4 px will see fewer than 100,000 images (the paper: 1.2 million)" in few[-1]
     assert "?" in few[1]
+
+
+def test_fixed_names_may_be_written_with_their_folder():
+    config = ProganConfig(data_dir="scans/DRUSEN", checkpoint_gen_save="weights/g.pth", checkpoint_critic_save="c.pth")
+    assert config.layout.aliases == ("c.pth", "g.pth")
+    assert ProganConfig(data_dir="scans/DRUSEN").layout.aliases[1] == "generator_DRUSEN_local.pth"
+    assert ProganConfig(data_dir="scans/DRUSEN.zip").layout.name == "DRUSEN"
+    with pytest.raises(UsageError, match="bare file name"):
+        _ = ProganConfig(checkpoint_gen_save="elsewhere/g.pth").layout
+
+
+def test_a_named_file_is_gone_on_from_and_the_newest_ones_fixed_name_means_the_newest(tmp_path, monkeypatch):
+    """People leave CHECKPOINT_GEN at the file that is saved to: the first start must not demand it."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("generator_emoji_local.pth", "weights/generator_emoji_local.pth"):
+        assert progan._request(ProganConfig(checkpoint_gen=name), typed=False, branch=False) == Request()
+        assert progan._request(ProganConfig(checkpoint_gen=name), typed=True, branch=False) == Request(required=True)
+    named = ProganConfig(checkpoint_gen="other/g.pth", checkpoint_critic="other/c.pth", load_model=True)
+    expected = Request(required=True, file=Path("other/g.pth"), companion=Path("other/c.pth"))
+    assert progan._request(named, typed=False, branch=False) == expected
+    in_weights = ProganConfig(checkpoint_gen="EMERGENCY_generator_1.pth")
+    assert progan._request(in_weights, typed=False, branch=False).file == Path("weights/EMERGENCY_generator_1.pth")
+    afresh = ProganConfig(checkpoint_gen="other/g.pth", load_model=False)
+    assert progan._request(afresh, typed=False, branch=False) == Request(afresh=True)

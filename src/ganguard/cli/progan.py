@@ -106,7 +106,7 @@ def _work(argv: Sequence[str], prog: str, constants: Mapping[str, Any]) -> int:
     config_file, branch = arguments.pop("config"), arguments.pop("branch")
     asked_for = (arguments, edited(constants), options.read_toml(config_file, ProganConfig) if config_file else {})
     asked: ProganConfig = options.merge(ProganConfig, *asked_for)
-    request = _request(asked, branch=branch)
+    request = _request(asked, typed="checkpoint_gen" in arguments, branch=branch)
     running.single_process()
     recorded = _recorded(asked, request)
     config: ProganConfig = options.merge(ProganConfig, *asked_for, recorded)
@@ -114,13 +114,14 @@ def _work(argv: Sequence[str], prog: str, constants: Mapping[str, Any]) -> int:
     return _train(config, request)
 
 
-def _request(config: ProganConfig, *, branch: bool) -> Request:
-    afresh = config.load_model is False
+def _request(config: ProganConfig, *, typed: bool, branch: bool) -> Request:
+    """What is to be gone on from; a file that was ``typed`` is demanded whatever it is called."""
+    if config.load_model is False:
+        return Request(afresh=True, branch=branch)
     return Request(
-        required=config.load_model is True,
-        afresh=afresh,
-        file=Path(config.checkpoint_gen) if config.checkpoint_gen and not afresh else None,
-        companion=Path(config.checkpoint_critic) if config.checkpoint_critic and not afresh else None,
+        required=typed or config.load_model is True,
+        file=config.named_file(config.checkpoint_gen),
+        companion=config.named_file(config.checkpoint_critic),
         branch=branch,
     )
 

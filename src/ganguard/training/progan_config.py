@@ -147,9 +147,27 @@ class ProganConfig:
         data = Path(self.data_dir)
         return Pair(
             name=name_of(data.with_suffix("") if data.suffix.lower() == ".zip" else data),
-            head_alias=self.checkpoint_gen_save or "",
-            companion_alias=self.checkpoint_critic_save or "",
+            head_alias=self._in_weights(self.checkpoint_gen_save),
+            companion_alias=self._in_weights(self.checkpoint_critic_save),
         )
+
+    def _in_weights(self, name: str | None) -> str:
+        """A fixed name; people write the folder of the weights before it as well."""
+        path = Path(name or "")
+        return path.name if path.parent == Path(self.weights_dir) else name or ""
+
+    def named_file(self, name: str | None) -> Path | None:
+        """A file to go on from; None where that is the newest one's fixed name, and so nothing special.
+
+        A bare name is looked for in the folder of the weights too.
+        """
+        if not name:
+            return None
+        path, weights = Path(name), Path(self.weights_dir)
+        if len(path.parts) == 1 and not path.exists():
+            path = weights / path
+        fixed = {(weights / alias).absolute() for alias in self.layout.aliases}
+        return None if path.absolute() in fixed else path
 
     @property
     def image_size(self) -> int:

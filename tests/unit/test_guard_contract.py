@@ -3,9 +3,11 @@
 # ruff: noqa: PT012 - a with block that has to be left by an exception
 import contextlib
 import hashlib
+import json
 import signal
 import sys
 import threading
+import time
 
 import pytest
 import torch
@@ -654,3 +656,73 @@ def test_starting_afresh_keeps_the_old_journal_apart(guarded):
     lines = (guard.folder / "journal.jsonl").read_text().splitlines()
     assert len(lines) == 7  # five steps, the epoch, what saving took
     assert (guard.folder / "journal_after_step_0.jsonl").exists()
+
+
+# What a cluster and a clock ask for.
+
+
+def test_sigusr1_saves_and_leaves_or_saves_and_goes_on(guarded, said):
+    def warn(guard, epoch):
+        if guard.step == 2:
+            signal.raise_signal(signal.SIGUSR1)
+
+    guard, made = guarded()
+    with pytest.raises(Stopped) as stop:
+        run(guard, made, at=warn)
+    assert stop.value.code == 128 + signal.SIGUSR1
+    assert newest(guard.folder).step == 3
+    guard, made = guarded(resume=Request(afresh=True), on_usr1="save", save_every_epochs=1)
+    run(guard, made, at=warn)
+    assert guard.step == 10
+    heads = {(e.summary.step, e.summary.kind) for e in Catalog.of(guard.folder).heads}
+    assert heads == {(3, Kind.AUTOSAVE), (5, Kind.EPOCH), (10, Kind.EPOCH)}
+    with pytest.raises(UsageError, match="on_usr1"):
+        guarded(on_usr1="leave")
+
+
+def test_a_handler_of_ones_own_for_sigusr1_stays(guarded):
+    heard = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: heard.append(True))
+    try:
+        guard, made = guarded()
+        run(guard, made, at=lambda guard, epoch: guard.step == 2 and signal.raise_signal(signal.SIGUSR1))
+        assert (guard.step, heard) == (10, [True])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_saves_by_the_clock_within_an_epoch(guarded, said, monkeypatch):
+    """Every five minutes by a clock that goes on a minute each step; between, and after a failure, none."""
+    now = [time.monotonic()]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    guard, made = guarded(save_every_minutes=5, save_every_epochs=0, save_every_batches=0)
+    run(guard, made, epochs=3, at=lambda guard, epoch: now.__setitem__(0, now[0] + 60))
+    saved = [line.split("/")[-1].split()[0] for line in said if line.startswith("saved")]
+    names = ["epoch_001_batch_00005", "epoch_002_batch_00005", "epoch_003_batch_00005", "epoch_003"]
+    assert saved == [f"checkpoint_{name}.pth" for name in names]
+
+
+def test_what_saving_took_is_told_at_the_end_and_in_the_journal(guarded, said):
+    guard, made = guarded(save_every_batches=2, save_every_epochs=1)
+    run(guard, made)
+    savings = guard.savings
+    assert (savings["epoch"]["count"], savings["autosave"]["count"]) == (2, 5)
+    files = Catalog.of(guard.folder).heads
+    assert savings["epoch"]["bytes"] == sum(e.size for e in files if e.summary.kind is Kind.EPOCH)
+    assert 0 < savings["share"] < 1
+    assert [line for line in said if line.startswith("Saved in this start: 5 within epochs, 2 at epochs' ends")]
+    last = json.loads((guard.folder / "journal.jsonl").read_text().splitlines()[-1])
+    assert last["savings"]["epoch"]["count"] == 2
+    assert (last["step"], last["epoch"]) == (10, 2)
+
+
+@pytest.mark.parametrize(("count", "told"), [("batches", False), ("tick", False), ("nothing", True)])
+def test_a_loop_that_counts_nothing_within_an_epoch_is_told_so_once(guarded, said, count, told):
+    guard, made = guarded()
+    with guard:
+        for _ in guard.epochs(3):
+            for batch in guard.batches(data()) if count == "batches" else data():
+                train(made, batch)
+                if count == "tick":
+                    guard.tick(len(batch[0]))
+    assert len([line for line in said if "No batch was counted" in line]) == told

@@ -174,7 +174,8 @@ def test_the_start_tells_images_epochs_time_and_disk_and_warns_of_few_images():
         ["16", "px", "20", "120,000", "60,000", "12x2", "~", "3.3", "h", "7.0", "MB"],
     ]
     assert "about 3.5 h" in lines[3]
-    assert len(lines) == 4
+    assert "up to 53.0 MB" in lines[4]  # 5 + 6 + 7, and five of the largest
+    assert len(lines) == 5
     few = list(
         table(
             in_epochs([20], images=50), images=50, batch_sizes=(16,), accumulation=1, seconds={}, pairs={0: 1}, seen=0

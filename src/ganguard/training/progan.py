@@ -182,7 +182,7 @@ class ProganTraining:
             batch_sizes=self._config.batch_sizes,
             accumulation=self._config.gradient_accumulation_steps,
             seconds=trials.seconds,
-            pairs={level: progan_start.pair_bytes(self._generator, self._critic, level) for level in levels},
+            pairs={p.level: progan_start.pair_bytes(self._generator, self._critic, p.level) for p in schedule.phases},
             seen=seen,
         )
         for line in lines:

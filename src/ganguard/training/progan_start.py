@@ -13,6 +13,7 @@ from ganguard.training.progan_schedule import Phase, Schedule
 FEW_IMAGES = 100_000  # a level that sees fewer is warned about
 _OF_THE_PAPER = "the paper: 1.2 million"
 _FLOAT = 4  # bytes
+_BESIDE_ENDS = 5  # pairs that are kept beside each size's end
 
 
 def in_use(network: torch.nn.Module, level: int) -> int:
@@ -54,7 +55,7 @@ def table(
         images: in an epoch.
         batch_sizes: images that are worked on at once, by level.
         seconds: for one image, by level, as far as known.
-        pairs: bytes of a checkpoint, by level.
+        pairs: bytes of a checkpoint, by level; of all levels of the schedule.
         seen: images seen so far.
     """
     phases = [phase for phase in schedule.phases if phase.ends > max(seen, phase.fades_from)]
@@ -68,6 +69,11 @@ def table(
             f"{'~ ' + time:>10} {size(pairs[phase.level]):>9}"
         )
     yield _total(phases, seconds, seen)
+    kept = sum(pairs[phase.level] for phase in schedule.phases) + _BESIDE_ENDS * pairs[schedule.phases[-1].level]
+    yield (
+        f"Checkpoints will take up to {size(kept)}: each size's end, the two newest, a save within an epoch, an "
+        "emergency, and one that is being written."
+    )
     few = [f"{size_of(p.level)}" for p in schedule.phases if p.ends - p.fades_from < FEW_IMAGES]
     if few:
         yield (

@@ -6,6 +6,7 @@ import io
 import pytest
 import torch
 
+from ganguard.errors import UsageError
 from ganguard.networks.ema import GeneratorAverage
 from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator
 from ganguard.training.progan_schedule import Stage, in_epochs
@@ -279,10 +280,10 @@ def test_memory_that_is_short_in_the_generators_update_only(monkeypatch):
     torch.testing.assert_close(step.critic.state_dict(), reference.critic.state_dict(), rtol=0, atol=0)
 
 
-def test_one_image_that_does_not_fit_is_an_error(monkeypatch):
+def test_one_image_that_does_not_fit_is_an_error_that_says_what_to_do(monkeypatch):
     step = make_step()
     limited(monkeypatch, step.critic, 0)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(UsageError, match="not even one image fits"):
         train(step, [0])
 
 

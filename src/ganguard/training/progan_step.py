@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
+from ganguard.errors import UsageError
 from ganguard.networks.ema import GeneratorAverage
 from ganguard.networks.equalized import halved, upsampled
 from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator
@@ -190,7 +191,11 @@ class ProgressiveStep:
     def _gradients(
         self, optimizer: torch.optim.Optimizer, count: int, loss_of: Callable[[slice], Tensor]
     ) -> Tensor | None:
-        """The gradients of ``count`` images, a piece at a time, and their mean loss; None: it takes too much memory."""
+        """The gradients of ``count`` images, a piece at a time, and their mean loss; None: it takes too much memory.
+
+        Raises:
+            UsageError: a piece of one image does.
+        """
         optimizer.zero_grad(set_to_none=True)
         losses = []
         try:
@@ -199,8 +204,14 @@ class ProgressiveStep:
                 torch.autograd.backward(loss)
                 losses.append(loss.detach())
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or min(self.piece, count) == 1:
+            if not out_of_memory(error):
                 raise
+            if min(self.piece, count) == 1:
+                raise UsageError(
+                    "Out of memory: not even one image fits at this size. What was saved last stays. Close what else "
+                    "uses the memory and type the same command, or end at a smaller size with fewer "
+                    "--progressive-epochs."
+                ) from error
             return None
         return torch.stack(losses).sum()
 

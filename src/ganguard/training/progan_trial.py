@@ -66,7 +66,9 @@ class Trials:
                 self.seconds[level] = self.seconds[last] * cost[1] / cost[0]
                 continue
             count = min(_FEW, self._asked[level])
-            tries = [self._updates(level, count) for _ in range(_TRIES)]
+            tries = [self._updates(level, count)]
+            while len(tries) < _TRIES and time.monotonic() - began < _ENOUGH_S:
+                tries.append(self._updates(level, count))
             self.seconds[level] = min(tries) / count  # the first is slower, and others may use the machine
 
     def _try_on_card(self, level: int, say: Callable[[str], None]) -> None:
@@ -134,5 +136,5 @@ def _told(size: int, asked: int, fitting: int) -> str:
         )
     return (
         f"{size} px does NOT fit into the memory, not even one image: training would end there. Close what else uses "
-        "the card, or choose a smaller --img-size; fewer --in-channels would need a new start."
+        "the card, or end at a smaller size with fewer --progressive-epochs; fewer --in-channels would need a new start."
     )

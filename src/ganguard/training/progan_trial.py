@@ -136,5 +136,5 @@ def _told(size: int, asked: int, fitting: int) -> str:
         )
     return (
         f"{size} px does NOT fit into the memory, not even one image: training would end there. Close what else uses "
-        "the card, or end at a smaller size with fewer --progressive-epochs; fewer --in-channels would need a new start."
+        "the card, or end at a smaller size with fewer --progressive-epochs; fewer --in-channels need a new start."
     )

@@ -205,6 +205,12 @@ def test_in_images_a_growth_falls_into_a_pass_and_is_exact(tmp_path, cache, monk
     assert [phase["begins"] for phase in end["growth"]["begun"]] == [0, 26]
 
 
+def test_fewer_levels_than_have_begun_end_with_the_one_under_way(tmp_path, cache, monkeypatch):
+    start(tmp_path, cache, monkeypatch, stop_at=5)
+    start(tmp_path, cache, monkeypatch, progressive_epochs=(1,), batch_sizes=(8,))
+    assert torch.load(newest(tmp_path), weights_only=True)["progress"]["images"] == 120
+
+
 def test_an_edited_length_holds_from_then_on(tmp_path, cache, monkeypatch):
     """Cut from 25 images to 18 after 8: overstepped at 24, the level ended at 18, whenever it is looked at."""
     before = {"stabilize_kimg": 0.025, "fade_kimg": 0.010, "img_size": 8, "batch_sizes": (4, 4)}

@@ -112,6 +112,11 @@ def test_the_last_size_follows_from_the_epochs_unless_it_is_given():
     assert ProganConfig(stabilize_kimg=600.0).levels == 9
 
 
+def test_every_level_of_the_networks_has_a_batch_size():
+    assert ProganConfig(img_size=64, progressive_epochs=[1, 1], batch_sizes=[9, 5]).pieces == [9, 5, 5, 5, 5]
+    assert ProganConfig(img_size=8).pieces == [16, 16]
+
+
 def test_numbers_are_read_as_they_are_typed():
     assert Numbers("16,8 4") == Numbers([16, 8, 4]) == (16, 8, 4)
     assert str(Numbers("1, 2")) == "1,2"

@@ -58,7 +58,7 @@ def schedule_of(config: ProganConfig, growth: Growth, *, images: int, seen: int)
 def _open_data(config: ProganConfig, say: Callable[[str], None]) -> Pyramid:
     return open_pyramid(
         config.data_dir,
-        largest=size_of(config.levels - 1),
+        largest=config.image_size,  # the same as long as the run lives: smaller sizes are means of it
         channels=config.channels_img,
         cache_dir=Path(config.cache_dir),
         cache_limit=config.cache_bytes,
@@ -158,7 +158,7 @@ class ProganTraining:
             if guard.images >= schedule.total:
                 plain(f"All levels are trained, up to {size_of(schedule.phases[-1].level)} px; nothing is left to do.")
                 return
-            self._pieces = list(self._config.batch_sizes)
+            self._pieces = self._config.pieces
             self._tell(schedule, guard.images)
             while guard.images < schedule.total:
                 phase = schedule.phase(guard.images)
@@ -179,7 +179,7 @@ class ProganTraining:
         lines = progan_start.table(
             schedule,
             images=len(self._pyramid),
-            batch_sizes=self._config.batch_sizes,
+            batch_sizes=self._config.pieces,
             accumulation=self._config.gradient_accumulation_steps,
             seconds=trials.seconds,
             pairs={p.level: progan_start.pair_bytes(self._generator, self._critic, p.level) for p in schedule.phases},
@@ -228,7 +228,7 @@ class ProganTraining:
         config, images = self._config, self._pyramid.level(size_of(level))
         return DataLoader(
             images,  # type: ignore[arg-type]  # a map-style data set, without importing torch for the name
-            batch_size=config.batch_sizes[level] * config.gradient_accumulation_steps,
+            batch_size=config.pieces[level] * config.gradient_accumulation_steps,
             shuffle=True,
             num_workers=config.workers,
             persistent_workers=config.workers > 0,

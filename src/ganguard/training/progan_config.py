@@ -183,6 +183,12 @@ class ProganConfig:
         return possible if self.stabilize_kimg is not None else min(possible, len(self.progressive_epochs))
 
     @property
+    def pieces(self) -> list[int]:
+        """Images that are worked on at once, of every level that the networks have."""
+        given = list(self.batch_sizes)
+        return (given + given[-1:] * len(SIZES))[: SIZES.index(self.image_size) + 1]
+
+    @property
     def first_level(self) -> int:
         return SIZES.index(self.start_train_at_img_size)
 

@@ -13,6 +13,7 @@ from PIL import Image
 from typed import REPOSITORY, run, run_and_signal
 
 from ganguard.cli import progan
+from ganguard.cli.main import main as ganguard
 from ganguard.training.progan_config import ProganConfig
 
 PROGAN = [sys.executable, str(REPOSITORY / "progan_local.py")]
@@ -164,3 +165,17 @@ def test_ctrl_c_and_the_same_command_with_constants_edited_in_the_file(tmp_path)
     done = run([sys.executable, "mine.py"], *words, "--progressive-epochs", "1,0,0", cwd=tmp_path)
     assert "Set aside in" in done.stdout
     assert "resumed from step" not in done.stdout
+
+
+def test_ganguard_progan_is_the_same_command(answer):
+    code, text = answer("progan", "generate", "--count", "0", command=ganguard)
+    assert code == 2
+    assert "--count must be at least 1" in text
+    assert answer("progan", "--help", command=ganguard)[1].startswith("usage: ganguard progan")
+
+
+def test_lists_stand_in_a_config_file_as_lists(answer, tmp_path):
+    (tmp_path / "my.toml").write_text("batch_sizes = [16, 16]\nprogressive-epochs = [5, 5, 5]\n")
+    code, text = answer("--config", "my.toml")
+    assert code == 2
+    assert "BATCH_SIZES (--batch-sizes) has 2 numbers for the 3 sizes up to 16 px" in text

@@ -24,6 +24,7 @@ from ganguard.store.durable import why
 from ganguard.store.pair import Pair
 from ganguard.store.resume import Request
 from ganguard.store.retention import Policy
+from ganguard.store.scheduled import BackupPlan
 from ganguard.store.shelf import Shelf
 from ganguard.store.summary import score_kind
 
@@ -49,6 +50,7 @@ class Guard:
         threads: of this process on the CPU; default those that the run began with.
         deterministic: default on where no part is on an accelerator.
         patience_s: how long the last save is tried again while the disk takes none.
+        backups: verified copies by the clock; default none.
         on_usr1: what SIGUSR1, a cluster's warning, does: save and leave, or save and go on.
         say: prints a line.
 
@@ -78,6 +80,7 @@ class Guard:
         threads: int | None = None,
         deterministic: bool | None = None,
         patience_s: float = 30.0,
+        backups: BackupPlan | None = None,
         on_usr1: Literal["stop", "save"] = "stop",
         say: Callable[[str], None] = console.say,
     ) -> None:
@@ -108,6 +111,7 @@ class Guard:
             threads=threads,
             deterministic=deterministic,
             patience_s=patience_s,
+            backups=backups,
             saving_signals=ON_USR1[on_usr1],
             say=say,
         )

@@ -23,6 +23,7 @@ from ganguard.store.envelope import HashingFile
 from ganguard.store.lock import Lock
 from ganguard.store.retention import Policy
 from ganguard.store.runfile import Run
+from ganguard.store.scheduled import ScheduledBackups
 from ganguard.store.shelf import Shelf
 from ganguard.store.summary import Kind
 
@@ -41,6 +42,7 @@ class Saver:
     stop: StopRequests
     say: Callable[[str], None]
     writer: commit.Writer = commit.commit
+    backups: ScheduledBackups | None = None
     newest: Entry | None = None
     failing: SaveFailed | None = None
     savings: Savings = field(default_factory=Savings)
@@ -127,6 +129,8 @@ class Saver:
         except Exception as error:  # the checkpoint itself is safe
             reason = why(error) if isinstance(error, OSError) else error
             self.say(f"Old checkpoints were not cleaned up: {reason}")
+        if self.backups and entry.summary and entry.summary.finite:
+            self.backups.saved(entry)
 
     def _failed(self, error: SaveFailed, after: str) -> None:
         on_disk = (

@@ -27,6 +27,7 @@ from ganguard.snapshot import Snapshot
 from ganguard.store import durable, lock
 from ganguard.store.resume import Request
 from ganguard.store.retention import Policy
+from ganguard.store.scheduled import BackupPlan, ScheduledBackups
 from ganguard.store.shelf import Shelf
 
 ON_USR1 = {"stop": frozenset[int](), "save": frozenset({USR1} if USR1 is not None else set[int]())}
@@ -47,6 +48,7 @@ class Settings:
     threads: int | None
     deterministic: bool | None
     patience_s: float
+    backups: BackupPlan | None
     saving_signals: frozenset[int]
     say: Callable[[str], None]
 
@@ -141,7 +143,7 @@ class Session:
     def _make_keeper(
         self, began: restoring.Beginning, held: lock.Lock, stop: StopRequests, feeds: Feeds, seed: int
     ) -> Keeper:
-        settings = self._settings
+        settings, plan = self._settings, self._settings.backups
         return Keeper(
             saver=Saver(
                 shelf=settings.shelf,
@@ -150,6 +152,7 @@ class Session:
                 policy=settings.policy,
                 stop=stop,
                 say=settings.say,
+                backups=None if plan is None else ScheduledBackups(plan, began.run.run, settings.say),
             ),
             snapshot=Snapshot(
                 parts=self._parts,

@@ -15,8 +15,11 @@ from ganguard.store.lock import BACKUP, Lock
 _WAIT_S = 600.0
 
 
-def back_up(file: Path, target: Path) -> list[Path]:
+def back_up(file: Path, target: Path, *, word: str = "backup") -> list[Path]:
     """Copy a checkpoint, with its companions, into ``target`` and verify the copy; never over another file.
+
+    Args:
+        word: stands in the copies' names, before the time.
 
     Returns:
         The copies, the head last.
@@ -44,7 +47,8 @@ def back_up(file: Path, target: Path) -> list[Path]:
                     f"{needed / 1e6:.1f} MB are needed in {target} and {free / 1e6:.1f} MB are free",
                     needed=needed,
                 )
-            return _copy_all([*companions, entry], target, now)
+            named = [names.backup(part.path, now, word) for part in [*companions, entry]]
+            return _copy_all([*companions, entry], names.free_together(target, named))
     except OSError as error:
         raise SaveFailed(f"The backup failed: {why(error)}", needed=needed) from error
 
@@ -57,9 +61,8 @@ def _whole_of(entry: Entry) -> Entry:
     return head
 
 
-def _copy_all(entries: list[Entry], target: Path, now: datetime.datetime) -> list[Path]:
+def _copy_all(entries: list[Entry], paths: list[Path]) -> list[Path]:
     copies: list[Path] = []
-    paths = names.free_together(target, [names.backup(entry.path, now) for entry in entries])
     try:
         for entry, path in zip(entries, paths, strict=True):
             copies.append(_copy(entry, path))

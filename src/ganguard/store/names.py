@@ -33,8 +33,8 @@ def emergency(now: datetime.datetime, title: str = TITLE, *, of: str = "") -> st
     return f"EMERGENCY_{title}_{stamp(now)}{f'_{of}' if of else ''}{SUFFIX}"
 
 
-def backup(path: Path, now: datetime.datetime) -> str:
-    return f"{path.stem}_backup_{stamp(now)}{SUFFIX}"
+def backup(path: Path, now: datetime.datetime, word: str = "backup") -> str:
+    return f"{path.stem}_{word}_{stamp(now)}{SUFFIX}"
 
 
 def stamp(now: datetime.datetime) -> str:

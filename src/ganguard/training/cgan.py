@@ -23,6 +23,7 @@ from ganguard.networks.presets import default_width
 from ganguard.reports import console, health
 from ganguard.reports.training_line import TrainingLine
 from ganguard.store.resume import Request
+from ganguard.store.scheduled import plan_of
 from ganguard.training.cgan_config import NOT_OF_THE_RUN, STRUCTURAL, CganConfig
 from ganguard.training.cgan_data import open_data
 from ganguard.training.cgan_reports import CganReports
@@ -114,8 +115,9 @@ class CganTraining:
             "data": str(Path(config.data).resolve()) if Path(config.data).exists() else config.data,
             **self._spec.to_config(),
         }
+        folder = Path(config.checkpoint_dir or self._root / "checkpoints")
         return Guard(
-            config.checkpoint_dir or self._root / "checkpoints",
+            folder,
             self._parts,
             config=recorded,
             may_change=set(recorded) - set(STRUCTURAL),
@@ -127,6 +129,7 @@ class CganTraining:
             journal=self._root / "logs" / "cgan_{run}" / "journal.jsonl",
             threads=config.threads,
             deterministic=config.deterministic,
+            backups=plan_of(config.backup_every, config.keep_backups, config.backup_dir, folder),
             say=line.say,
         )
 

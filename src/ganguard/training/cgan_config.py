@@ -7,6 +7,7 @@ from typing import Any
 
 from ganguard.errors import UsageError
 from ganguard.networks.presets import CGAN_DEFAULTS, DEFAULT_LOSS, GPU_WIDTH, LOSS_PRESETS, LossPreset
+from ganguard.store.scheduled import interval
 
 IMAGE_SIZES = (32, 64, 128)
 PRECISIONS = ("float32", "bfloat16")
@@ -71,6 +72,13 @@ class CganConfig:
     checkpoint_dir: str | None = _option(None, "where the checkpoints go (default: RUN_DIR/checkpoints)", metavar="DIR")
     checkpoint_interval: int | None = _option(None, "save every so many epochs (default: 1)")
     autosave_batches: int | None = _option(None, "save within an epoch, every so many batches (default: 500; 0: not)")
+    backup_every: str | None = _option(
+        None, "make a verified copy of a checkpoint so often: 12h, 1d (default: never)", metavar="TIME"
+    )
+    keep_backups: int = _option(7, "how many of these copies stay; those made by hand always do")
+    backup_dir: str | None = _option(
+        None, "where they go, another disk say (default: checkpoint_backups beside the checkpoints)", metavar="DIR"
+    )
     save_budget: float = _option(
         0.05, "saves that no interval asks for take at most this share of the time: 0.05 is 5 %%"
     )
@@ -104,6 +112,8 @@ class CganConfig:
                 )
         if self.learning_rate is not None and not 0 < self.learning_rate <= 1:
             raise UsageError(f"--learning-rate must be above 0 and at most 1, not {self.learning_rate}.")
+        if self.backup_every is not None:
+            interval(self.backup_every)
         if self.save_budget > 1:
             raise UsageError(f"--save-budget is a share, at most 1, not {self.save_budget}.")
 
@@ -144,6 +154,7 @@ _LEAST = {
     "threads": 1,
     "checkpoint_interval": 1,
     "autosave_batches": 0,
+    "keep_backups": 1,
     "save_budget": 0,
     "sample_every": 0,
     "cache_limit": 0,
@@ -152,5 +163,5 @@ _LEAST = {
 STRUCTURAL = ("image_size", "channels", "width", "latent_size", "label_names", "multi_label", "loss", "seed")
 """What must be the same at resume; the rest may change, and is printed where it does."""
 
-NOT_OF_THE_RUN = ("run_dir", "checkpoint_dir", "device", "threads", "deterministic")
+NOT_OF_THE_RUN = ("run_dir", "checkpoint_dir", "backup_dir", "device", "threads", "deterministic")
 """What belongs to one start of the command, and is not taken over from a checkpoint."""

@@ -89,8 +89,9 @@ class Saver:
     def tell_space(self, one: int) -> None:
         """Say what checkpoints of ``one`` bytes each will take, and what is free."""
         every, most = self.policy.keep_every, one * (self.policy.keep_latest + 3)
+        of = f"of {self.shelf.pair.name} " if self.shelf.pair else ""
         self.say(
-            f"Checkpoints in {self.shelf}: about {size(one)} each, keeps up to {size(most)}"
+            f"Checkpoints {of}in {self.shelf.folder}: about {size(one)} each, keeps up to {size(most)}"
             f"{f' and one more every {every} epochs' if every else ''}; {size(free_bytes(self.shelf.folder))} free."
         )
 

@@ -185,7 +185,7 @@ def test_killed_anywhere_a_pair_goes_on_and_ends_bit_equal(tmp_path):
                     process.wait()
                 text = process.output()
                 found = re.search(r"resumed from step (\d+)", text)
-                if "Checkpoints in" in text:
+                if "Checkpoints of" in text:
                     assert (int(found.group(1)) if found else 0) >= reported, text
                 steps = [(int(e) - 1) * 20 + int(b) if b else int(e) * 20 for e, b in _SAVED.findall(text)]
                 reported = max([reported, *steps])

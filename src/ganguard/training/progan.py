@@ -20,6 +20,7 @@ from ganguard.reports import console
 from ganguard.reports.training_line import TrainingLine
 from ganguard.store.durable import why
 from ganguard.store.resume import Request
+from ganguard.store.scheduled import plan_of
 from ganguard.training import progan_start
 from ganguard.training.devices import choose_device
 from ganguard.training.progan_config import NOT_OF_THE_RUN, STRUCTURAL, ProganConfig
@@ -137,6 +138,7 @@ class ProganTraining:
             save_every_epochs=int(config.save_model),
             save_every_batches=config.auto_save_every_n_batches if config.save_model else 0,
             save_every_minutes=config.autosave_minutes if config.save_model else None,
+            backups=plan_of(config.backup_every, config.keep_backups, config.backup_dir, Path(config.weights_dir)),
             on_usr1="save" if config.on_usr1 == "save" else "stop",
             resume=self._request,
             journal=Path(config.logs_dir) / f"progan_{config.layout.name}_{{run}}" / "journal.jsonl",

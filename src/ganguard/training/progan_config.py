@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from ganguard.errors import UsageError
 from ganguard.store.pair import Pair, name_of
+from ganguard.store.scheduled import interval
 
 SMALLEST, LARGEST = 4, 1024
 SIZES = tuple(SMALLEST << level for level in range(9))
@@ -73,6 +74,13 @@ class ProganConfig:
     gradient_accumulation_steps: int = _option(2, "so many times the batch size make one step of the optimizers")
     auto_save_every_n_batches: int = _option(100, "save within an epoch, every so many batches; 0: only at its end")
     autosave_minutes: float | None = _option(None, "save within an epoch at least every so many minutes too")
+    backup_every: str | None = _option(
+        None, "make a verified copy of a checkpoint so often: 12h, 1d (default: never)", metavar="TIME"
+    )
+    keep_backups: int = _option(7, "how many of these copies stay; those made by hand always do")
+    backup_dir: str | None = _option(
+        None, "where they go, another disk say (default: checkpoint_backups beside WEIGHTS_DIR)", metavar="DIR"
+    )
     on_usr1: str = _option(
         "stop", "what SIGUSR1 does, a cluster's warning: save and leave, or save and go on", choices=("stop", "save")
     )
@@ -113,6 +121,8 @@ class ProganConfig:
                 raise UsageError(f"{_named(item.name)} is one of {', '.join(map(str, choices))}, not {value}.")
         if not 0 < self.learning_rate <= 1:
             raise UsageError(f"{_named('learning_rate')} must be above 0 and at most 1, not {self.learning_rate}.")
+        if self.backup_every is not None:
+            interval(self.backup_every)
         if self.fade_kimg is not None and self.stabilize_kimg is None:
             raise UsageError(f"{_named('fade_kimg')} needs STABILIZE_KIMG: count both in thousands of images.")
         self._check_levels()
@@ -203,6 +213,7 @@ def _named(name: str) -> str:
 
 
 _LEAST = {
+    "keep_backups": 1,
     "stabilize_kimg": 0.001,
     "fade_kimg": 0,
     "z_dim": 1,
@@ -236,6 +247,7 @@ NOT_OF_THE_RUN = (
     "checkpoint_gen_save",
     "checkpoint_critic_save",
     "on_usr1",
+    "backup_dir",
     "device",
     "threads",
     "deterministic",

@@ -6,6 +6,7 @@ It is what gan.py's speed is measured against; see cgan_speed.py.
 import argparse
 import copy
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ from ganguard.data import open_images
 from ganguard.networks.cgan import ConditionalGenerator, ProjectionCritic
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--cache-dir", required=True)
+parser.add_argument("--cache-dir", type=Path, required=True)
 parser.add_argument("--epochs", type=int, default=1)
 parser.add_argument("--width", type=int, default=16)
 parser.add_argument("--loss", choices=["hinge", "wgan-gp", "relativistic"], default="hinge")

@@ -36,8 +36,8 @@ normalize = nn.utils.parametrizations.spectral_norm if args.loss == "hinge" else
 G = ConditionalGenerator(**shape, latent_size=64)
 D = ProjectionCritic(**shape, normalize=normalize)
 average = copy.deepcopy(G)
-opt_g = torch.optim.Adam(G.parameters(), 4e-4, betas=(0, 0.99))
-opt_d = torch.optim.Adam(D.parameters(), 8e-4, betas=(0, 0.99))
+opt_g = torch.optim.Adam(G.parameters(), 4e-4, betas=(0.0, 0.99))
+opt_d = torch.optim.Adam(D.parameters(), 8e-4, betas=(0.0, 0.99))
 
 
 def critic_loss(real, fake, label):

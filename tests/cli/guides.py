@@ -17,7 +17,8 @@ What only a test needs is an HTML comment before the fence, ``<!-- test: … -->
 - ``make KIND PLACE``: before the commands; see ``_MAKERS``.
 - ``file NAME``: this fence is that file.
 - ``tree``: this fence names paths below the current folder that are there now.
-- ``disk SIZE``: run at a place whose ``checkpoints`` is a disk of its own of that size.
+- ``edit FILE``: each line of this fence takes the place of the line of FILE that sets the same name.
+- ``disk FOLDER SIZE``: run at another place, where FOLDER is a disk of its own of that size.
 
 A date and time in a command stand for those of the newest file of such a name.
 """
@@ -63,8 +64,9 @@ class Fence:
     also: list[str] = field(default_factory=list)
     make: list[list[str]] = field(default_factory=list)
     file: str = ""
+    edit: str = ""
     tree: bool = False
-    disk: str = ""
+    disk: list[str] = field(default_factory=list)
 
     @property
     def code(self) -> int:
@@ -84,8 +86,10 @@ class Fence:
             self.also = shlex.split(rest)
         elif word == "make":
             self.make.append(rest.split())
-        elif word in ("file", "disk") and rest:
+        elif word in ("file", "edit") and rest:
             setattr(self, word, rest)
+        elif word == "disk" and len(rest.split()) == 2:
+            self.disk = rest.split()
         elif word == "tree" and not rest:
             self.tree = True
         else:
@@ -107,7 +111,7 @@ def read(text: str) -> list[Fence]:
                 break
             fence.ask(directive[1])
             used += 1
-        if kind not in ("sh", "text") and not fence.file and not fence.tree:
+        if kind not in ("sh", "text") and not (fence.file or fence.edit or fence.tree):
             raise ValueError(f"line {fence.line}: nothing tests this fence of kind {kind!r}")
         fences.append(fence)
     if text.count("<!--") != used or text.count("```") != 2 * len(fences):
@@ -129,7 +133,7 @@ def inline_commands(text: str) -> list[str]:
 def options(text: str) -> set[str]:
     """Every option that a guide's sentences name."""
     shown = re.sub("<!--.*?-->", "", _FENCE.sub("", text))
-    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", shown))
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", shown))
 
 
 class Place:
@@ -148,6 +152,8 @@ class Place:
             _MAKERS[kind](self.folder, *words)
         if fence.file:
             (self.folder / fence.file).write_text("\n".join([*fence.lines, ""]), encoding="utf-8")
+        elif fence.edit:
+            self._edit(self.folder / fence.edit, fence.lines)
         elif fence.tree:
             for line in filter(None, fence.lines):
                 pattern = line.split("  ")[0].strip().replace("…", "*").rstrip("/")
@@ -156,6 +162,14 @@ class Place:
             self._run_all(fence)
         else:
             self._look_for(fence)
+
+    def _edit(self, file: Path, lines: list[str]) -> None:
+        text = file.read_text(encoding="utf-8")
+        for line in lines:
+            name = re.escape(line.partition(" =")[0])
+            text, count = re.subn(rf"^{name} = .*$", lambda _, line=line: line, text, flags=re.MULTILINE)
+            assert count == 1, f"{file.name} does not set {name} once"
+        file.write_text(text, encoding="utf-8")
 
     def _run_all(self, fence: Fence) -> None:
         self.printed = []
@@ -231,11 +245,11 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def _make_images(folder: Path, *places: str) -> None:
+def _make_images(folder: Path, count: str, *places: str) -> None:
     for number, place in enumerate(places):
         (folder / place).mkdir(parents=True, exist_ok=True)
-        for index in range(8):
-            Image.new("RGB", (60, 70), (25 * index, 90 * number, 120)).save(folder / place / f"{index + 1}.jpg")
+        for index in range(int(count)):
+            Image.new("RGB", (60, 70), (25 * index % 256, 90 * number, 120)).save(folder / place / f"{index + 1}.jpg")
 
 
 def _damage(folder: Path, *patterns: str) -> None:

@@ -11,8 +11,9 @@ import pytest
 from guides import Place, small_disk
 from typed import REPOSITORY
 
-from ganguard.cli import cgan, cgan_pictures, checkpoints
+from ganguard.cli import cgan, cgan_pictures, checkpoints, progan, progan_pictures
 from ganguard.training.cgan_config import CganConfig
+from ganguard.training.progan_config import ProganConfig
 
 MANAGER_PARSER = checkpoints.parser("checkpoint_manager.py")
 GUIDES = {
@@ -20,6 +21,7 @@ GUIDES = {
         CganConfig,
         [cgan.parser("g"), cgan_pictures.generate_parser("g"), cgan_pictures.compare_parser("g"), MANAGER_PARSER],
     ),
+    "guia-progan.es.md": (ProganConfig, [progan.parser("p"), progan_pictures.parser("p"), MANAGER_PARSER]),
 }
 ROOT = sys.platform == "linux" and os.geteuid() == 0
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl+C cannot be sent to another process there")
@@ -47,7 +49,8 @@ def go_through(folder, fences):
 
 
 def go_through_on_a_small_disk(folder, fences):
-    with small_disk(folder / "checkpoints", fences[0].disk):
+    name, size = fences[0].disk
+    with small_disk(folder / name, size):
         go_through(folder, fences)
 
 
@@ -90,7 +93,7 @@ def test_every_option_that_a_guide_names_exists(guide):
 
 @pytest.mark.parametrize("guide", GUIDES)
 def test_a_guides_table_of_options_is_whole_and_its_defaults_are_the_programs(guide):
-    rows = re.findall(r"^\| `--([a-z-]+)` \| (?:`([^`]*)`)?[^|]*\| .* \|$", text_of(guide), re.MULTILINE)
+    rows = re.findall(r"^\| `--([a-z0-9-]+)` \| (?:`([^`]*)`)?[^|]*\| .* \|$", text_of(guide), re.MULTILINE)
     defaults = {item.name.replace("_", "-"): item.default for item in fields(GUIDES[guide][0])}
     assert [name for name, _ in rows] == list(defaults)
     for name, shown in rows:

@@ -73,7 +73,7 @@ for _epoch in range(args.epochs):
         loss_d.backward()
         opt_d.step()
 
-        if args.loss != "wgan-gp" or step % 5 == 4:
+        if args.loss != "wgan-gp" or step % 2 == 1:
             fake = G(torch.randn(len(real), 64), label)
             loss_g = generator_loss(real, fake, label)
             opt_g.zero_grad()

@@ -8,12 +8,14 @@ import torch
 
 from ganguard.errors import UsageError
 from ganguard.protection import cards
+from ganguard.training.allocator import keep_freed_memory
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 def choose_device(name: str, say: Callable[[str], None]) -> torch.device:
-    """The device of a name such as ``cpu`` or ``cuda:1``; ``auto`` takes a GPU where torch sees one. Says which.
+    """The device of a name such as ``cpu`` or ``cuda:1``; ``auto`` takes a GPU where torch sees one. Says which, and
+    prepares the process for it.
 
     Raises:
         UsageError: there is no such device.
@@ -24,6 +26,8 @@ def choose_device(name: str, say: Callable[[str], None]) -> torch.device:
             "Install the build for your card: https://pytorch.org/get-started/locally/"
         )
     device = torch.device(_best_device()) if name == "auto" else _named_device(name)
+    if device.type == "cpu":
+        keep_freed_memory()
     say(f"Training on {device}.")
     return device
 

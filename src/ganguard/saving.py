@@ -140,7 +140,7 @@ class Saver:
             else "Nothing is on disk yet."
         )
         after = after or f"Training goes on, and it tries again in {_RETRY_S:.0f} s."
-        self.say(f"NOT SAVED in {self.shelf}: {error}. {on_disk} {after}")
+        self.say(f"NOT SAVED in {self.shelf.folder}: {error}. {on_disk} {after}")
         self.failing = error
         self._retry_at = time.monotonic() + _RETRY_S
 

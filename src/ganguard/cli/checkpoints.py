@@ -226,9 +226,8 @@ def _clean_up(folder: Path, asked: argparse.Namespace) -> int:
         paths += removal.clear_set_aside(folder, dry_run=asked.dry_run)
     verb = "Would remove" if asked.dry_run else "Removed"
     lines = [f"{verb} {path}" for path in paths]
-    lines.append(
-        f"{verb} {len(paths)} files; {console.size(freed)} of checkpoints. The newest good one was verified first."
-    )
+    verified = "" if asked.dry_run else " The newest good one was verified first."
+    lines.append(f"{verb} {len(paths)} files; {console.size(freed)} of checkpoints.{verified}")
     if not paths:
         lines = ["Nothing to remove: everything there is kept by the rules."]
     values = {"dry_run": asked.dry_run, "removed": [str(path) for path in paths], "bytes": freed}

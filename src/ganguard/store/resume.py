@@ -114,7 +114,10 @@ def _refuse_to_start_from_zero(there: Catalog, run: Run | None, met: Search, *, 
     """Raise where checkpoints exist and none can be used, or where one was demanded."""
     if not there.entries:
         if required:
-            raise NoCheckpoint(f"There is no checkpoint of {there.shelf}. Leave out --resume to start a new run.")
+            whose = f" of {there.shelf.pair.name}" if there.shelf.pair else ""
+            raise NoCheckpoint(
+                f"There is no checkpoint{whose} in {there.shelf.folder}. Leave out --resume to start a new run."
+            )
         return
     search.require_all_readable(there)
     usable = [e for e in there.versioned if e.state is State.OLDER or (e in there.heads and e not in met.damaged)]
@@ -134,7 +137,8 @@ def _refuse_to_start_from_zero(there: Catalog, run: Run | None, met: Search, *, 
 def _elsewhere(shelf: Shelf) -> list[str]:
     """The newest checkpoint among the backups, and among what was set aside, with the option that goes on from it."""
     aside = shelf.folder / names.SET_ASIDE
-    places = [shelf.folder.absolute().parent / names.BACKUPS, *(sorted(aside.iterdir()) if aside.is_dir() else [])]
+    kept = [place for place in sorted(aside.iterdir()) if "_damaged" not in place.name] if aside.is_dir() else []
+    places = [shelf.folder.absolute().parent / names.BACKUPS, *kept]
     lines = []
     for place in places:
         heads = Catalog.of(replace(shelf, folder=place)).heads if place.is_dir() else []

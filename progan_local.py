@@ -10,6 +10,9 @@ try:
 except ModuleNotFoundError as error:
     print(f"{error.name} is not installed. Install it with:  python -m pip install -e .[trainers]", file=sys.stderr)
     sys.exit(2)
+except KeyboardInterrupt:
+    print("Stopped before anything began; nothing was changed.", file=sys.stderr)
+    sys.exit(130)
 
 DATA_DIR = "emoji"  # a folder of images, or the built-in emoji
 WEIGHTS_DIR = "weights"

@@ -6,13 +6,12 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from ganguard.errors import EXIT_SIGNAL_BASE, EXIT_USAGE, GanguardError
+from ganguard.protection import early
 from ganguard.reports import console
 from ganguard.store.durable import why
-
-_NOTHING_BEGAN = "Stopped before anything began; nothing was changed."
 
 
 def run(work: Callable[[], int | None]) -> int:
@@ -22,9 +21,9 @@ def run(work: Callable[[], int | None]) -> int:
     except GanguardError as error:
         console.say(f"{error}", stream=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        console.say(_NOTHING_BEGAN, stream=sys.stderr)
-        return EXIT_SIGNAL_BASE + signal.SIGINT
+    except KeyboardInterrupt as interrupt:
+        early.tell()
+        return EXIT_SIGNAL_BASE + (interrupt.number if isinstance(interrupt, early.LeftEarly) else signal.SIGINT)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         console.say(f"{name}{why(error)}. Nothing was lost; mend that and type the same command.", stream=sys.stderr)
@@ -36,26 +35,9 @@ def run(work: Callable[[], int | None]) -> int:
             flush(stream)
 
 
-@contextlib.contextmanager
-def quick_exit() -> Iterator[None]:
-    """Within, while libraries are loaded and nothing has begun, Ctrl+C ends the process on the spot.
-
-    An exception in the middle of loading torch may abort the process or leave half-made modules.
-    """
-
-    def leave(_number: int, _frame: object) -> None:
-        console.say(_NOTHING_BEGAN, stream=sys.stderr)
-        os._exit(EXIT_SIGNAL_BASE + signal.SIGINT)
-
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:
-        yield
-        return
-    signal.signal(signal.SIGINT, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def quick_exit() -> contextlib.AbstractContextManager[None]:
+    """Within, while libraries are loaded and nothing has begun, a request to stop ends the process on the spot."""
+    return early.loading()
 
 
 def flush(stream: object) -> None:

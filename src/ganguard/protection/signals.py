@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 from ganguard.errors import EXIT_NOT_SAVED, EXIT_SIGNAL_BASE
-from ganguard.protection.workers import STOPPING, USR1
+from ganguard.protection import early
 from ganguard.reports import console
 
 _PRESSES_TO_LEAVE = 3
@@ -69,8 +69,8 @@ class StopRequests:
         """Start listening; returns what cannot be caught, in words."""
         if threading.current_thread() is not threading.main_thread():
             return ["Ctrl+C and signals: they can only be caught in the main thread"]
-        for number in STOPPING:
-            if _is_ours_to_take(number):
+        for number in early.STOPPING:
+            if early.is_free(number):
                 self._previous[number] = signal.signal(number, self._on_signal)
         if hasattr(signal, "SIGCHLD"):
             self._previous_child = signal.getsignal(signal.SIGCHLD)
@@ -147,7 +147,7 @@ class StopRequests:
             self.save_requested = True
             return
         if self.requested is None and hasattr(signal, "SIGCHLD"):
-            self._previous_child = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._previous_child = signal.signal(signal.SIGCHLD, _unheard)
         self.request(number)
         if number == getattr(signal, "SIGHUP", None):
             console.mute_what_is_closed()  # a print in the loop would fail before anything is saved
@@ -226,10 +226,8 @@ class StopRequests:
         os._exit(code)
 
 
-def _is_ours_to_take(number: int) -> bool:
-    """Under nohup or in a script's background job a signal is ignored on purpose; SIGUSR1 may be somebody's own."""
-    now = signal.getsignal(number)
-    return now is signal.SIG_DFL if number == USR1 else now is not signal.SIG_IGN
+def _unheard(_number: int, _frame: FrameType | None) -> None:
+    """Unlike SIG_DFL this may be set while a SIGCHLD is pending: Python would print an error of its own."""
 
 
 def _put_back(number: int, previous: Any) -> None:

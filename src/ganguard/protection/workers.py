@@ -14,11 +14,10 @@ from typing import Any
 
 from torch.utils.data import get_worker_info
 
+from ganguard.protection.early import STOPPING
+from ganguard.protection.early import USR1 as USR1
+
 _PATIENCE_S = 1.0
-USR1: int | None = getattr(signal, "SIGUSR1", None)  # what a cluster warns with; Windows has none
-# The signals that ask the training to save and leave: workers must outlive them, or the save fails.
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK", "SIGUSR1")
-STOPPING = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 class WorkerInit:

@@ -16,8 +16,10 @@ from ganguard.data import Pyramid, open_pyramid
 from ganguard.guard import Guard
 from ganguard.networks.ema import GeneratorAverage
 from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator, size_of
+from ganguard.protection import early
 from ganguard.reports import console
 from ganguard.reports.training_line import TrainingLine
+from ganguard.session import ON_USR1
 from ganguard.store.durable import why
 from ganguard.store.resume import Request
 from ganguard.store.scheduled import plan_of
@@ -85,9 +87,11 @@ class ProganTraining:
         self._config = config
         self._request = request
         self._say = say
-        self._device = choose_device(config.device, say)
-        self._pyramid = _open_data(config, say)
-        self._build()
+        self._saving_signals = ON_USR1[config.on_usr1]
+        with early.preparing(self._saving_signals):
+            self._device = choose_device(config.device, say)
+            self._pyramid = _open_data(config, say)
+            self._build()
 
     def _build(self) -> None:
         config = self._config
@@ -153,8 +157,13 @@ class ProganTraining:
         Raises:
             Stopped, NotSaved: see ``ganguard.errors``.
         """
+        with early.preparing(self._saving_signals) as guarded:
+            self._train(guarded)
+
+    def _train(self, guarded: Callable[[], None]) -> None:
         plain, images = self._say, len(self._pyramid)
         with self._guard() as guard:
+            guarded()
             schedule = schedule_of(self._config, self._growth, images=images, seen=guard.images)
             self._growth.adjust(schedule)
             if guard.images >= schedule.total:

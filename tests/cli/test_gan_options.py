@@ -10,6 +10,7 @@ WRONG = {
     "a negative decay": (["--decay-epochs", "-1"], 2, "--decay-epochs must be at least 0"),
     "no such table": (["--data", "faces", "--attributes", "nowhere.csv"], 2, "nowhere.csv"),
     "no such column": (["--data", "faces", "--attributes", "faces.csv", "--attribute-names", "Smilling"], 2, "Smiling"),
+    "a table without names": (["--data", "faces", "--attributes", "nohead.csv"], 2, "no names to its columns"),
     "an empty folder": (["--data", "empty"], 2, "empty"),
     "one class only": (["--data", "one"], 2, "one class"),
     "no such weights": (["--fid-every", "1", "--fid-weights", "nowhere.pth"], 2, "nowhere.pth"),
@@ -28,6 +29,7 @@ def folder(tmp_path_factory):
         for number in range(4):
             Image.new("RGB", (32, 32), (60 * number, 0, 0)).save(folder / place / f"{number}.png")
     (folder / "faces.csv").write_text("image_id,Smiling\n0.png,1\n1.png,-1\n2.png,1\n3.png,-1\n")
+    (folder / "nohead.csv").write_text("0.png,1,1\n1.png,-1,1\n2.png,1,-1\n3.png,-1,-1\n")
     return folder
 
 

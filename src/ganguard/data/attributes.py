@@ -219,6 +219,11 @@ def _header(lines: Iterator[tuple[int, list[str]]]) -> tuple[int | None, list[st
 
 def _chosen(path: Path, columns: Sequence[str], names: Sequence[str]) -> list[int]:
     """The places of the columns that are named, of all where none is."""
+    if set(columns) & set(_VALUES) or len(set(columns)) < len(columns):
+        raise DataError(
+            f"The first line of {path} gives no names to its columns ({', '.join(columns[:5])}). "
+            f"Put a line of different names above it, such as image_id,Smiling,Male."
+        )
     if not names:
         return list(range(len(columns)))
     chosen = []

@@ -175,7 +175,7 @@ class Fid:
     def _add_generated(self, metric: real_sums.Metric, sample: Sample, real: Sums) -> bool:
         """Whether all images were finite; stops at the first that aren't."""
         generator = torch.Generator().manual_seed(streams.derive(self._seed, "fid"))
-        labels = torch.from_numpy(np.asarray(self._dataset.labels))
+        labels = torch.from_numpy(np.array(self._dataset.labels))
         for rows in self._batches(self._samples):
             images = draw(sample, labels[torch.from_numpy(rows)], generator)
             if images is None:

@@ -191,6 +191,7 @@ class Moment:
     own_cache: bool = False
     interpreter: bool = False  # of its own: not with everything imported
     trained: bool = True  # whether the training has always begun by then
+    anywhere: bool = False  # even after the end
 
 
 def meet_held(run: Run) -> None:
@@ -342,5 +343,5 @@ MOMENTS = [
     ),
     held("ten in a save", f"{BETWEEN}; slow(envelope.HashingFile, 'write', 0.002)", after=ten_more),
     held("after another emergency", f"{AFTER_FIRST}; {SAME_SECOND}", before=AFTER_FIRST, check=check_two_emergencies),
-    Moment(name="any instant", meet=meet_any, holds=lambda run: alive(run.pid), trained=False),
+    Moment(name="any instant", meet=meet_any, holds=lambda run: alive(run.pid), trained=False, anywhere=True),
 ]

@@ -23,6 +23,7 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -123,6 +124,7 @@ class Proof:
             code = run.process.wait()
             text = run.process.output()
             came = self._judge(run, number, mode, code, text, old)
+            require(came != "too late" or not hit or moment.anywhere, f"the stop was not heeded: {text}")
             if mode == "stop" and hit:
                 moment.check(folder)
             if mode == "save" and moment.trained and hit:
@@ -262,7 +264,7 @@ def prove(proof: Proof, moments: Iterable[Moment], repeats: int) -> int:
                 counts["sent"] += 1
                 try:
                     came, hit = proof.case(moment, number, mode, group=group, exact=repeat == 0)
-                except Failed as error:
+                except (Failed, AssertionError, subprocess.TimeoutExpired) as error:
                     failed += 1
                     counts["failed"] += 1
                     to = "the group" if group else "the process"
@@ -291,6 +293,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     began = time.monotonic()
+    for number in (signal.SIGINT, signal.SIGHUP):  # ignored where a shell started this in the background
+        signal.signal(number, signal.SIG_DFL)
     moments = [moment for moment in MOMENTS if not asked.only or moment.name in asked.only]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, Zygote() as server:
         proof = Proof(server, Path(name), random.Random(asked.seed))

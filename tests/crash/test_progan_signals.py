@@ -5,6 +5,7 @@ A selection of proofs/signals_progan.py; proofs/progan_moments.py tells how each
 
 import random
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -41,7 +42,11 @@ def proof(tmp_path_factory):
 )
 def test_a_signal_in_the_moment(proof, name, number, mode, group, expected):
     moment = next(moment for moment in MOMENTS if moment.name == name)
-    came, hit = proof.case(moment, number, mode, group=group, exact=expected is not None and "exact" in expected)
+    exact = expected is not None and "exact" in expected
+    for _ in range(5):  # a moment may be over before the signal comes
+        came, hit = proof.case(moment, number, mode, group=group, exact=exact)
+        if hit:
+            break
     assert hit
     assert expected in (None, came)
 
@@ -96,3 +101,15 @@ def test_after_a_guard_has_listened_a_late_signal_means_nothing():
         guarded()
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_while_the_interpreter_shuts_down_leaves_the_exit_code_alone():
+    """The one that is registered first at exit comes last: it stands for what libraries do there."""
+    code = (
+        "import atexit, os, signal; from ganguard.protection import early\n"
+        "atexit.register(lambda: [os.kill(os.getpid(), number) for number in early.STOPPING])\n"
+        "with early.preparing(frozenset()): pass\n"
+        "raise SystemExit(143)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "")

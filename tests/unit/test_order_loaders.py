@@ -1,6 +1,8 @@
 """The order of data as a function of (seed, epoch, position), and what can be told of a loader by looking at it."""
 
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -152,3 +154,33 @@ def test_a_gaussian_held_back_by_numpy_is_restored():
     np.random.seed(1)
     streams.restore_host(held)
     assert np.random.randn() == wanted
+
+
+HANGING_UP = """
+import multiprocessing, time
+from multiprocessing import connection, resource_sharer
+from ganguard.protection.workers import WorkerInit
+
+def work(pipe):
+    WorkerInit(None)(0)
+    handed = resource_sharer.DupFd(0)
+    pipe.send(handed._id[0])
+    pipe.recv()
+
+ours, theirs = multiprocessing.Pipe()
+worker = multiprocessing.get_context("fork").Process(target=work, args=(theirs,))
+worker.start()
+address = ours.recv()
+for _ in range(20):
+    connection.SocketClient(address).close()
+time.sleep(0.3)
+ours.send(None)
+worker.join()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="tensors are handed over by file descriptors elsewhere")
+def test_a_hang_up_while_a_tensor_is_handed_over_is_not_reported():
+    """As when a stop breaks off the wait for a batch: the worker's thread would print a traceback."""
+    done = subprocess.run([sys.executable, "-c", HANGING_UP], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

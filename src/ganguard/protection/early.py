@@ -5,6 +5,7 @@ Nothing is lost then, so nothing is saved: the process says so and ends with 128
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -126,11 +127,17 @@ def loading() -> contextlib.AbstractContextManager[None]:
     return _heard_by(_early.leave_at_once)
 
 
+def _ignore() -> None:
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def preparing(saving: frozenset[int]) -> Iterator[Callable[[], None]]:
     """Within, a stop raises ``LeftEarly``; gives what is to be called once a guard listens.
 
-    After that call a signal that the guard did not hear comes too late to mean anything, and is ignored.
+    After that call a signal that the guard did not hear comes too late to mean anything, and is ignored; so are those
+    that come while the interpreter shuts down, which would change the exit code of what is done.
 
     Args:
         saving: signals that ask for a save only; there is nothing to save.
@@ -138,6 +145,8 @@ def preparing(saving: frozenset[int]) -> Iterator[Callable[[], None]]:
     with _heard_by(_early.leave):
         try:
             _early.begin(saving)
+            atexit.unregister(_ignore)  # to be the first at exit it is the last to register
+            atexit.register(_ignore)
             yield _early.guarded
         finally:
             _early.end()

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
+from types import TracebackType
 from typing import Any
 
 from torch.utils.data import get_worker_info
@@ -30,11 +31,18 @@ class WorkerInit:
         for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)
         _set_blocked(blocked=False)
+        sys.excepthook = _report_unless_broken_off
         info = get_worker_info()
         if info is not None:  # a frozen record, whose data set should be the user's own, as their code expects
             object.__setattr__(info, "dataset", getattr(info.dataset, "dataset", info.dataset))
         if self._inner is not None:
             self._inner(worker)
+
+
+def _report_unless_broken_off(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """A training that is stopped while a tensor is handed over hangs up; multiprocessing's thread would report that."""
+    if not issubclass(kind, ConnectionError | EOFError) or threading.current_thread() is threading.main_thread():
+        sys.__excepthook__(kind, error, traceback)
 
 
 class Workers:

@@ -20,6 +20,7 @@ from stores import damage, needs_root, small_disk
 
 import ganguard
 from ganguard.cli import cgan_pictures
+from ganguard.store import catalog, runfile
 from ganguard.training.best import BestPair
 
 
@@ -120,6 +121,53 @@ def test_the_only_best_pair_where_the_checkpoints_are_gone(here, tmp_path):
     assert "there are models/cgan_a/best_generator.pth, models/cgan_b/best_generator.pth" in text.replace(os.sep, "/")
 
 
+BEST = {"name": "fid", "value": 41.25, "epoch": 1, "step": 10, "about": {}}
+
+
+def branched(folder, *, at=1, best=BEST):
+    """A run of 3 epochs that went back to an earlier one, whose checkpoint is the only one of them left, to go on."""
+    start = save_cgan(folder / "checkpoints", at, best=best)
+    run = runfile.Run(run="run-a").branched_from(catalog.read(start).summary)
+    runfile.write(folder / "checkpoints", run)
+    save_cgan(folder / "checkpoints", at + 1, branch=1, lineage=run.lineage, best=best)
+
+
+def write_best(folder, epoch):
+    score = {"name": "fid", "value": 41.25, "about": {}}
+    BestPair(folder).write(*networks(epoch, spec()), spec=spec(), epoch=epoch, step=10 * epoch, score=score)
+
+
+def test_a_branch_takes_over_the_best_from_before_it(here, tmp_path):
+    branched(tmp_path)
+    write_best(tmp_path / "models/cgan_run-a", 1)
+    text = here("--checkpoint", "best", "--count", 1, "--out", "out", cwd=tmp_path)
+    assert "The best of this branch so far is in models/cgan_run-a/best_generator.pth." in text.replace(os.sep, "/")
+    assert "images of epoch 1 are" in text
+    write_best(tmp_path / "models/cgan_run-a_branch_1", 2)
+    assert "images of epoch 2 are" in here("--checkpoint", "best", "--count", 1, "--out", "own", cwd=tmp_path)
+
+
+def test_a_best_from_after_the_branch_point_is_none_of_the_branch(here, tmp_path):
+    branched(tmp_path)
+    write_best(tmp_path / "models/cgan_run-a", 3)
+    text = here("--checkpoint", "best", "--count", 1, "--out", "out", cwd=tmp_path, code=3).replace(os.sep, "/")
+    assert "that of epoch 1, fid 41.25, is gone. Of other runs and branches there are models/cgan_run-a/best" in text
+
+
+def test_a_pair_that_was_not_the_best_where_the_branch_began_is_not_taken(here, tmp_path):
+    branched(tmp_path, at=2, best={**BEST, "epoch": 2, "step": 20})
+    write_best(tmp_path / "models/cgan_run-a", 1)
+    here("--checkpoint", "best", "--count", 1, "--out", "out", cwd=tmp_path, code=3)
+
+
+def test_the_best_checkpoint_stands_in_where_its_pair_was_replaced(here, tmp_path):
+    save_cgan(tmp_path / "checkpoints", 1, best=BEST, score=BEST)
+    branched(tmp_path, at=2)
+    write_best(tmp_path / "models/cgan_run-a", 3)
+    text = here("--checkpoint", "best", "--count", 1, "--out", "out", cwd=tmp_path)
+    assert "so far is in checkpoints/checkpoint_epoch_001.pth." in text.replace(os.sep, "/")
+
+
 def test_the_help_comes_at_once_and_without_torch(tmp_path):
     began = time.monotonic()
     text = generate("--help", cwd=tmp_path)
@@ -183,7 +231,23 @@ def test_a_damaged_checkpoint_is_named_and_the_newest_good_one_taken(folder, her
     text = here("--checkpoint", 2, "--count", 1, "--out", "out", cwd=tmp_path, code=3)
     assert "checkpoint_epoch_002.pth is damaged" in text
     assert not (tmp_path / "out").exists()
-    assert "images of epoch 1" in here("--count", 1, "--out", "out", cwd=tmp_path)
+    text = here("--count", 1, "--out", "out", cwd=tmp_path)
+    assert "images of epoch 1" in text
+    assert "checkpoint_epoch_002.pth is damaged" in text
+    assert "Taken instead: checkpoints/checkpoint_epoch_001.pth." in text.replace(os.sep, "/")
+
+
+def test_an_intact_copy_beside_the_damaged_newest_is_taken_and_said(folder, here, tmp_path):
+    shutil.copytree(folder / "checkpoints", tmp_path / "checkpoints")
+    newest, alias = (tmp_path / "checkpoints" / name for name in ("checkpoint_epoch_002.pth", "latest_checkpoint.pth"))
+    alias.unlink()
+    shutil.copy(newest, alias)
+    damage(newest)
+    for words in ([], ["--checkpoint", "latest_checkpoint.pth"]):
+        text = here(*words, "--count", 1, "--out", "out", cwd=tmp_path)
+        assert "images of epoch 2 are in" in text
+        assert ("checkpoint_epoch_002.pth is damaged" in text) == (not words)
+    here("--checkpoint", newest, "--count", 1, "--out", "out", cwd=tmp_path, code=3)  # a named file and no other
 
 
 @needs_root

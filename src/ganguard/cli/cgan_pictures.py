@@ -98,6 +98,8 @@ def _generate(words: Sequence[str], prog: str) -> int:
         from ganguard.networks.loading import load_generator
         from ganguard.training import generate
     generator = load_generator(file).to(asked.device)
+    for note in generator.origin.notes:
+        console.say(note, stream=sys.stderr)
     attributes = None if asked.attributes is None else _names(asked.attributes)
     pictures = generate.Pictures(
         count=asked.count,

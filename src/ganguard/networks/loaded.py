@@ -34,6 +34,8 @@ class GeneratorOrigin:
     """The score of this very state: name, value, about."""
     means: Mapping[str, float] = field(default_factory=dict)
     """What was logged in the epoch, such as losses."""
+    notes: tuple[str, ...] = ()
+    """What was stepped over in a folder to find it, in words; nothing where its newest checkpoint is good."""
 
     @property
     def position(self) -> str:

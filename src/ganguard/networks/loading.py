@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,8 +52,9 @@ def load_generator(path: str | Path) -> LoadedGenerator:
         DoesNotFit: it does not tell how its generator is built.
     """
     path = Path(path)
+    notes: tuple[str, ...] = ()
     if path.is_dir():
-        path = _in_folder(path)
+        path, notes = _in_folder(path)
     if path.suffix == ".json":
         path = path.with_suffix(names.SUFFIX)
     try:
@@ -60,7 +62,7 @@ def load_generator(path: str | Path) -> LoadedGenerator:
     except FileNotFoundError:
         entry = None
     if entry is not None and entry.state in (State.WHOLE, State.NEWER, State.UNREADABLE):
-        return _from_checkpoint(_without_alias(entry))
+        return _from_checkpoint(_without_alias(entry), notes)
     if best_files.manifests(path):
         return _from_pair(path)
     if entry is None:
@@ -70,11 +72,11 @@ def load_generator(path: str | Path) -> LoadedGenerator:
     return _from_checkpoint(entry)
 
 
-def _in_folder(folder: Path) -> Path:
-    """The file of ``folder`` that is meant."""
+def _in_folder(folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """The file of ``folder`` that is meant, and what was stepped over to it."""
     best = folder / best_files.GENERATOR
     if best_files.manifests(best):
-        return best
+        return best, ()
     there = Catalog.of(folder)
     if not there.entries and (folder / "checkpoints").is_dir():
         there = Catalog.of(folder / "checkpoints")
@@ -89,18 +91,22 @@ def _in_folder(folder: Path) -> Path:
     if met.found is None:
         reasons = "".join(f"\n  {note}" for note in met.notes)
         raise NoCheckpoint(f"{there.folder} holds no good checkpoint of its run {run.run}.{reasons}")
-    return met.found.path
+    return met.found.path, (*met.notes, f"Taken instead: {met.found.path}.") if met.notes else ()
 
 
 def _without_alias(entry: Entry) -> Entry:
-    """The immutable file that an alias stands for, where it is there: the alias may be moved on at any moment."""
+    """The immutable file that an alias stands for, where it is good: the alias may be moved on at any moment."""
     if entry.path.name != names.LATEST or entry.state is not State.WHOLE:
         return entry
     others = (e for e in Catalog.of(entry.path.parent).versioned if e.state is State.WHOLE)
-    return next((other for other in others if other.digest == entry.digest), entry)
+    for other in (other for other in others if other.digest == entry.digest):
+        with contextlib.suppress(CheckpointError):
+            envelope.verify(other.path)
+            return other
+    return entry
 
 
-def _from_checkpoint(entry: Entry) -> LoadedGenerator:
+def _from_checkpoint(entry: Entry, notes: tuple[str, ...] = ()) -> LoadedGenerator:
     path = entry.path
     if entry.state is State.WHOLE and entry.summary and entry.summary.kind is Kind.COMPANION:
         raise DoesNotFit(f"{path} is the second file of a checkpoint and holds no generator. Name the first.")
@@ -119,6 +125,7 @@ def _from_checkpoint(entry: Entry) -> LoadedGenerator:
         step=summary.step,
         score=summary.score,
         means=summary.means,
+        notes=notes,
     )
     config = loaded.get("config") or {}
     if config.get("network") == progressive_loaded.NETWORK:

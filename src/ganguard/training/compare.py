@@ -36,6 +36,9 @@ def compare(
         UsageError: the picture cannot be written.
     """
     generators, damaged = _load(files, device)
+    for generator in generators:
+        for note in generator.origin.notes:
+            say(note)
     _require_alike(generators)
     latents, rows, columns = _inputs(generators, seed)
     headings = [generators[0].present(row) for row in rows[:columns]]

@@ -35,10 +35,10 @@ RENAMES = "rename,renameat,renameat2"
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 
 
-def write(folder: Path, seed: int, of: CganSpec | None = None) -> None:
+def write(folder: Path, seed: int, of: CganSpec | None = None, samples: int = 5) -> list[str]:
     of = of or spec()
-    score = {"name": "fid", "value": 10.0 - seed, "epoch": seed, "step": seed * 10, "about": {"samples": 5}}
-    BestPair(folder).write(*networks(seed, of), spec=of, epoch=seed, step=seed * 10, score=score)
+    score = {"name": "fid", "value": 10.0 - seed, "epoch": seed, "step": seed * 10, "about": {"samples": samples}}
+    return BestPair(folder).write(*networks(seed, of), spec=of, epoch=seed, step=seed * 10, score=score)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -168,6 +168,38 @@ def test_killed_while_mending_the_next_mend_finishes(tmp_path):
         assert BestPair(folder).mend() == []
         assert content(folder) == content(tmp_path / "new")
     assert points == 3
+
+
+def test_a_pair_of_another_kind_of_score_is_kept_aside_and_said(tmp_path):
+    assert write(tmp_path, 1) == write(tmp_path, 2) == []
+    (said,) = write(tmp_path, 3, samples=7)
+    (aside,) = tmp_path.glob("set_aside/*")
+    assert "fid 8.0 of epoch 2" in said
+    assert str(aside) in said
+    assert (loaded_epoch(tmp_path), loaded_epoch(aside)) == (3, 2)
+    assert set(content(aside)) == NAMES
+    assert write(tmp_path, 4, samples=7) == BestPair(tmp_path).mend() == []
+
+
+@needs_strace
+def test_killed_while_a_pair_is_set_aside_both_are_whole_in_the_end(tmp_path):
+    folder, template = tmp_path / "best", tmp_path / "template"
+    write(template, 1)
+    old = content(template)
+
+    def prepare():
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(template, folder)
+
+    points = 0
+    for point in killed_at_each(RENAMES, prepare, lambda: write(folder, 2, samples=7)):
+        points += 1
+        unmended = loaded_epoch(folder)
+        BestPair(folder).mend()
+        assert unmended == loaded_epoch(folder)
+        kept = [content(aside) for aside in folder.glob("set_aside/*")]
+        assert kept == ([old] if loaded_epoch(folder) == 2 else []), f"rename {point}"
+    assert points >= 9
 
 
 @pytest.mark.parametrize("reached", list(itertools.product([False, True], repeat=3)), ids=str)

@@ -117,6 +117,19 @@ def test_only_scores_of_the_kind_of_the_newest_best_are_compared():
     assert best([scored(3, 3.0, extractor="lite"), low, other]) == [low]
 
 
+def test_the_best_of_an_earlier_kind_of_score_stays():
+    """It is no worse for being scored in another way since."""
+    lite, worse, inception = (
+        {"name": "fid", "value": v, "about": {"extractor": x}}
+        for v, x in ((30.0, "lite"), (31.0, "lite"), (200.0, "inception"))
+    )
+    heads = [entry(e, score=lite if e == 3 else worse if e == 4 else None, best=lite) for e in range(1, 8)]
+    heads += [entry(e, score=inception if e == 8 else None, best=inception) for e in range(8, 19)]
+    gone = {e.summary.epoch for e in expendable(heads, Policy())}
+    assert {3, 8}.isdisjoint(gone)
+    assert 4 in gone
+
+
 def test_less_than_none_cannot_be_kept():
     with pytest.raises(UsageError):
         Policy(keep_latest=-1)

@@ -47,7 +47,7 @@ def _kept(ordered: list[Entry], policy: Policy) -> list[Entry]:
     finite = [e for e in ordered if _summary(e).finite]
     regular = [e for e in finite if _summary(e).kind in (Kind.EPOCH, Kind.STEP)]
     autosaves = [e for e in finite if _summary(e).kind is Kind.AUTOSAVE]
-    kept = finite[:1] + regular[: policy.keep_latest] + autosaves[: policy.keep_autosaves] + best(finite)
+    kept = finite[:1] + regular[: policy.keep_latest] + autosaves[: policy.keep_autosaves] + best_of_each_kind(finite)
     if policy.keep_every:
         epochs = (e for e in regular if _summary(e).kind is Kind.EPOCH)
         kept += [e for e in epochs if _summary(e).epoch % policy.keep_every == 0]
@@ -69,6 +69,15 @@ def best(heads: Sequence[Entry]) -> list[Entry]:
     kind = score_kind(next(filter(None, bests), scored[0][0]))
     same = [(score["value"], entry) for score, entry in scored if score_kind(score) == kind]
     return [min(same, key=lambda found: found[0])[1]] if same else []
+
+
+def best_of_each_kind(heads: Sequence[Entry]) -> list[Entry]:
+    """The checkpoint with the lowest score of each kind: one is no worse for being scored in another way."""
+    kinds: dict[str, list[Entry]] = {}
+    for entry in newest_first(heads):
+        if score := _finite_score(entry):
+            kinds.setdefault(score_kind(score), []).append(entry)
+    return [min(entries, key=lambda entry: (_finite_score(entry) or {})["value"]) for entries in kinds.values()]
 
 
 def _finite_score(entry: Entry) -> dict[str, Any] | None:

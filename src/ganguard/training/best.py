@@ -1,6 +1,7 @@
 """The best pair so far: bare state dicts and a JSON that tells how to rebuild them, replaced as one.
 
 Killed at any moment, the folder holds the whole pair before or the whole new one, which ``mend`` then gives its names.
+A pair whose score is of another kind than the new one's is no worse than it: it is set aside, not replaced.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from ganguard import restoring, state
 from ganguard.errors import CheckpointError, SaveFailed
 from ganguard.networks import best_files
 from ganguard.networks.best_files import DISCRIMINATOR, GENERATOR, MANIFEST, NEW, Manifest
-from ganguard.store import durable, set_aside
+from ganguard.store import durable, names, set_aside
 from ganguard.store.durable import why
 from ganguard.store.envelope import HashingFile
+from ganguard.store.summary import score_kind
 
 _WEIGHTS = (GENERATOR, DISCRIMINATOR)
+_DIGITS = 8  # of a digest in a folder's name
 
 
 class Spec(Protocol):
@@ -60,8 +63,8 @@ class BestPair:
         step: int,
         score: Mapping[str, Any],
         network: str = "cgan",
-    ) -> None:
-        """Replace the pair by these networks.
+    ) -> list[str]:
+        """Replace the pair by these networks; returns what is to be told.
 
         Args:
             generator: the averaged one, whose score it is.
@@ -75,7 +78,7 @@ class BestPair:
         spectral = any("parametrizations" in key for key in modules[DISCRIMINATOR].state_dict())
         try:
             durable.make_folder(self.folder)
-            self._mend()
+            told = self._mend()
             manifest = Manifest(
                 network=network,
                 spec=spec.to_config(),
@@ -88,7 +91,7 @@ class BestPair:
             )
             with durable.written_atomically(self._new(MANIFEST)) as file:
                 file.write(manifest.to_json())
-            self._give_names(manifest)
+            return told + self._give_names(manifest)
         except (OSError, CheckpointError) as error:
             if not self._new(MANIFEST).exists():
                 self._drop_unfinished()
@@ -111,24 +114,42 @@ class BestPair:
         return hashed.digest
 
     def _mend(self) -> list[str]:
+        told: list[str] = []
         for name in (self._new(MANIFEST), self.folder / MANIFEST):
             manifest = best_files.read(name)
             if manifest is not None and all(self._found(manifest, weights) for weights in _WEIGHTS):
-                self._give_names(manifest)
+                told = self._give_names(manifest)
                 break
         self._drop_unfinished()
-        return self._make_room()
+        return told + self._make_room()
 
     def _found(self, manifest: Manifest, name: str) -> Path | None:
         return best_files.find(self.folder / name, manifest.digests.get(name, ""))
 
-    def _give_names(self, manifest: Manifest) -> None:
+    def _give_names(self, manifest: Manifest) -> list[str]:
+        """Let a pair that is whole take its place; returns what became of the one before, if that is to be told."""
+        told = self._keep_other_kind(manifest)
         waiting = [name for name in _WEIGHTS if self._found(manifest, name) == self._new(name)]
         if best_files.read(self._new(MANIFEST)) == manifest:
             waiting.append(MANIFEST)
         for name in waiting:
             durable.replace(self._new(name), self.folder / name)
             durable.sync_folder(self.folder)
+        return told
+
+    def _keep_other_kind(self, new: Manifest) -> list[str]:
+        """Set a pair aside whose score cannot be compared; into the same folder again after a crash halfway."""
+        old = best_files.read(self.folder / MANIFEST)
+        if old is None or old == new or score_kind(old.score) == score_kind(new.score):
+            return []
+        theirs = [name for name in _WEIGHTS if best_files.has(self.folder / name, old.digests.get(name, ""))]
+        into = f"{names.SET_ASIDE}/best_of_epoch_{old.epoch:03d}_{old.generator_digest[:_DIGITS]}"
+        set_aside.move(self.folder, [*theirs, MANIFEST], into)
+        name, value = old.score.get("name", "score"), old.score.get("value")
+        return [
+            f"The best pair before, {name} {value} of epoch {old.epoch}, is of another kind; it is kept in "
+            f"{self.folder / into}."
+        ]
 
     def _drop_unfinished(self) -> None:
         """The JSON first: without it, the others mean nothing."""

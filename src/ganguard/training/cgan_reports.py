@@ -121,9 +121,11 @@ class CganReports:
     def _keep_best(self, epoch: int) -> None:
         step, score = self._guard.step, self._guard.best or {}
         try:
-            self._best.write(self._generator, self._critic, spec=self._spec, epoch=epoch, step=step, score=score)
+            told = self._best.write(self._generator, self._critic, spec=self._spec, epoch=epoch, step=step, score=score)
         except SaveFailed as error:
-            self._line.say(f"The best pair of epoch {epoch} was not written: {error}. Training goes on.")
+            told = [f"The best pair of epoch {epoch} was not written: {error}. Training goes on."]
+        for text in told:
+            self._line.say(text)
 
     def _draw(self) -> None:
         began = time.monotonic()

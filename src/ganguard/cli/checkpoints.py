@@ -10,14 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ganguard.cli import options, running
-from ganguard.errors import (
-    EXIT_NO_CHECKPOINT,
-    DamagedCheckpoint,
-    UnreadableCheckpoint,
-    UsageError,
-)
+from ganguard.errors import EXIT_NO_CHECKPOINT, UsageError
 from ganguard.reports import checkpoint_list, console
-from ganguard.store import backup, catalog, envelope, names, removal, retention, runfile
+from ganguard.store import backup, catalog, names, removal, retention, runfile, verdicts
 from ganguard.store.catalog import Catalog, Entry
 from ganguard.store.envelope import State
 from ganguard.store.pair import HISTORY
@@ -140,7 +135,8 @@ def _show(file: Path, *, as_json: bool) -> int:
     if not file.exists():
         raise UsageError(f"There is no file {file}. List the checkpoints with --list.")
     siblings = Catalog.beside(file)
-    entry = siblings.head_of(catalog.read(file))
+    typed = next((e for e in siblings.entries if e.path.absolute() == file.absolute()), None) or catalog.read(file)
+    entry = siblings.head_of(typed)
     others = siblings.companions(entry)
     size = entry.size + sum(other.size for other in others)
     values: dict[str, Any] = {"file": str(entry.path), "size": size, "state": entry.state.value}
@@ -167,38 +163,21 @@ def _verify(files: list[Path], folder: Path, *, as_json: bool) -> int:
     if not chosen:
         raise UsageError(f"There are no checkpoints in {folder}. Name another folder with --checkpoint-dir.")
     results = []
-    for entry in chosen.values():
-        head, others, verdict = _verdict(entry)
-        shown = " and ".join(map(str, [head.path, *(other.path.name for other in others)]))
-        results.append({"file": str(head.path), "good": verdict == "good", "verdict": verdict})
+    for path in chosen:
+        found = verdicts.of(path)
+        if found is None:  # removed since, by a cleanup beside us
+            continue
+        results.append({"file": str(found.head.path), "good": found.good, "verdict": found.text})
         if not as_json:
-            console.say(f"{shown}: {verdict}")
+            console.say(f"{found.shown}: {found.text}")
     if as_json:
         console.say(json.dumps({"verified": results}, indent=1))
     return 0 if all(result["good"] for result in results) else EXIT_NO_CHECKPOINT
 
 
 def _checkpoints(there: Catalog) -> list[Entry]:
-    """Every checkpoint once, and every file that is none: a pair by its first file."""
-    return [e for e in there.versioned if there.head_of(e) == e]
-
-
-def _verdict(entry: Entry) -> tuple[Entry, list[Entry], str]:
-    """The checkpoint that a file belongs to, its other files, and whether all of them are good."""
-    siblings = Catalog.beside(entry.path)
-    head = siblings.head_of(entry)
-    others = siblings.companions(head)
-    try:
-        envelope.verify(head.path)
-        if head.is_head and (lacking := siblings.lacking(head)):
-            return head, others, f"incomplete: its second file {lacking[0]} is not there"
-        if not head.is_head:
-            return head, others, "incomplete: its first file is not there"
-        for other in others:
-            envelope.verify(other.path)
-    except (DamagedCheckpoint, UnreadableCheckpoint) as error:
-        return head, others, str(error).removeprefix(f"{head.path} ")
-    return head, others, "good"
+    """Every checkpoint once, and every file that is none: a pair by its first file, once that is written."""
+    return [e for e in there.versioned if there.head_of(e) == e and not there.is_being_written(e)]
 
 
 def _back_up(file: Path, folder: Path, *, as_json: bool) -> int:

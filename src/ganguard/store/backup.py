@@ -1,9 +1,14 @@
-"""Verified copies of checkpoints."""
+"""Verified copies of checkpoints, of fixed names too, which may move on while they are copied."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from ganguard.errors import DamagedCheckpoint, SaveFailed, UsageError
 from ganguard.store import catalog, durable, envelope, names
@@ -13,12 +18,23 @@ from ganguard.store.envelope import State
 from ganguard.store.lock import BACKUP, Lock
 
 _WAIT_S = 600.0
+_LOOKS = 20
+_LOOK_PAUSE_S = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """An open file, which stays what it is whatever becomes of its name."""
+
+    entry: Entry
+    file: BinaryIO
 
 
 def back_up(file: Path, target: Path, *, word: str = "backup") -> list[Path]:
     """Copy a checkpoint, with its companions, into ``target`` and verify the copy; never over another file.
 
     Args:
+        file: one of its files, or a fixed name of it; of a pair the copies are called after the files themselves.
         word: stands in the copies' names, before the time.
 
     Returns:
@@ -30,42 +46,82 @@ def back_up(file: Path, target: Path, *, word: str = "backup") -> list[Path]:
         SaveFailed: the copy could not be written, or did not come back as written.
         FolderInUse: another backup takes longer than ten minutes.
     """
-    if not file.exists():
-        raise UsageError(f"There is no file {file}. List the checkpoints with --list.")
-    entry = _whole_of(catalog.read(file))
-    if entry.state is not State.OLDER:
-        envelope.verify(entry.path)
-    companions = _companions_of(entry)
-    now = datetime.datetime.now()
-    needed = entry.size + sum(c.size for c in companions)
-    try:
-        durable.make_folder(target)
-        with Lock(target, BACKUP, wait_s=_WAIT_S):
-            durable.clear_temporaries(target)  # of a backup that was interrupted
-            if (free := durable.free_bytes(target)) < needed:
-                raise SaveFailed(
-                    f"{needed / 1e6:.1f} MB are needed in {target} and {free / 1e6:.1f} MB are free",
-                    needed=needed,
-                )
-            named = [names.backup(part.path, now, word) for part in [*companions, entry]]
-            return _copy_all([*companions, entry], names.free_together(target, named))
-    except OSError as error:
-        raise SaveFailed(f"The backup failed: {why(error)}", needed=needed) from error
+    with contextlib.ExitStack() as opened:
+        sources = _open(file, opened)
+        needed = sum(source.entry.size for source in sources)
+        try:
+            for source in sources:
+                if source.entry.state is not State.OLDER:
+                    envelope.verify_open(source.file, source.entry.path)
+            return _copy_together(sources, target, word, needed)
+        except OSError as error:
+            raise SaveFailed(f"The backup failed: {why(error)}", needed=needed) from error
 
 
-def _whole_of(entry: Entry) -> Entry:
-    """The head of the checkpoint that a file belongs to."""
-    head = Catalog.beside(entry.path).head_of(entry)
+def _open(file: Path, opened: contextlib.ExitStack) -> list[_Source]:
+    """The files of a checkpoint, open, its head the last. What a training lets go meanwhile is looked for anew.
+
+    Raises:
+        UsageError: there is no such checkpoint.
+        SaveFailed: it cannot be read.
+    """
+    for look in range(_LOOKS):
+        try:
+            return _opened_once(file, opened)
+        except FileNotFoundError:
+            time.sleep(_LOOK_PAUSE_S if look else 0)
+        except OSError as error:
+            raise SaveFailed(f"{file} cannot be read: {why(error)}") from error
+    raise UsageError(f"There is no file {file}. List the checkpoints with --list.")
+
+
+def _opened_once(file: Path, opened: contextlib.ExitStack) -> list[_Source]:
+    typed = _source(file, opened)
+    if typed.entry.is_head and typed.entry.summary and not typed.entry.summary.companions:
+        return [typed]
+    there = Catalog.beside(file)
+    head = there.by_its_own_name(there.head_of(typed.entry))
     if head.state is State.WHOLE and not head.is_head:
-        raise UsageError(f"{entry.path.name} is a second file whose first is not there: no checkpoint to back up.")
-    return head
+        raise UsageError(f"{file.name} is a second file whose first is not there: no checkpoint to back up.")
+    if lacking := there.lacking(head):
+        _same(_source(file, opened), typed.entry)
+        raise UsageError(f"{head.path.name} lacks its second file {lacking[0]}. Put the two side by side first.")
+    if head.summary is None:
+        return [typed]
+    return [_same(_source(entry.path, opened), entry) for entry in (*there.companions(head), head)]
 
 
-def _copy_all(entries: list[Entry], paths: list[Path]) -> list[Path]:
+def _source(path: Path, opened: contextlib.ExitStack) -> _Source:
+    file = opened.enter_context(path.open("rb", buffering=0))
+    return _Source(entry=catalog.read_open(file, path), file=file)
+
+
+def _same(source: _Source, wanted: Entry) -> _Source:
+    """Raises FileNotFoundError where the name has become another file's since ``wanted`` was read."""
+    if source.entry.digest != wanted.digest:
+        raise FileNotFoundError(source.entry.path)
+    return source
+
+
+def _copy_together(sources: Sequence[_Source], target: Path, word: str, needed: int) -> list[Path]:
+    now = datetime.datetime.now()
+    durable.make_folder(target)
+    with Lock(target, BACKUP, wait_s=_WAIT_S):
+        durable.clear_temporaries(target)  # of a backup that was interrupted
+        if (free := durable.free_bytes(target)) < needed:
+            raise SaveFailed(
+                f"{needed / 1e6:.1f} MB are needed in {target} and {free / 1e6:.1f} MB are free",
+                needed=needed,
+            )
+        named = [names.backup(source.entry.path, now, word) for source in sources]
+        return _copy_all(sources, names.free_together(target, named))
+
+
+def _copy_all(sources: Sequence[_Source], paths: list[Path]) -> list[Path]:
     copies: list[Path] = []
     try:
-        for entry, path in zip(entries, paths, strict=True):
-            copies.append(_copy(entry, path))
+        for source, path in zip(sources, paths, strict=True):
+            copies.append(_copy(source, path))
     except BaseException:
         for path in copies:  # half a pair is no backup
             durable.remove(path)
@@ -73,27 +129,15 @@ def _copy_all(entries: list[Entry], paths: list[Path]) -> list[Path]:
     return copies
 
 
-def _companions_of(entry: Entry) -> list[Entry]:
-    if entry.summary is None or not entry.summary.companions:
-        return []
-    there = Catalog.beside(entry.path)
-    if lacking := there.lacking(entry):
-        raise UsageError(f"{entry.path.name} lacks its second file {lacking[0]}. Put the two side by side first.")
-    companions = there.companions(entry)
-    for companion in companions:
-        envelope.verify(companion.path)
-    return companions
-
-
-def _copy(entry: Entry, path: Path) -> Path:
+def _copy(source: _Source, path: Path) -> Path:
     temporary = durable.temporary_name(path)
     try:
-        durable.copy(entry.path, temporary)
+        durable.copy_open(source.file, temporary)
         with temporary.open("rb+") as file:
             durable.sync_file(file.fileno())
-        if not _came_back(temporary, entry):
+        if not _came_back(temporary, source):
             raise SaveFailed(
-                f"The copy of {entry.path.name} did not come back as written; check the disk of {path.parent}"
+                f"The copy of {source.entry.path.name} did not come back as written; check the disk of {path.parent}"
             )
         durable.protect(temporary)
         durable.replace(temporary, path)
@@ -104,12 +148,11 @@ def _copy(entry: Entry, path: Path) -> Path:
     return path
 
 
-def _came_back(copy: Path, entry: Entry) -> bool:
-    """Whether a copy is good by its own digest: an alias may have moved on since ``entry`` was read."""
-    if entry.state is State.OLDER:
-        return envelope.file_digest(copy) == envelope.file_digest(entry.path)
+def _came_back(copy: Path, source: _Source) -> bool:
+    """Whether a copy holds the same bytes: by its own digest, where it has one."""
+    if source.entry.state is State.OLDER:
+        return envelope.file_digest(copy) == envelope.open_file_digest(source.file)
     try:
-        envelope.verify(copy)
+        return bool(envelope.verify(copy)["digest"] == source.entry.digest)
     except DamagedCheckpoint:
         return False
-    return True

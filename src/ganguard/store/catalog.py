@@ -5,17 +5,20 @@ from __future__ import annotations
 import functools
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from ganguard.errors import UnreadableCheckpoint
-from ganguard.store import envelope, names
+from ganguard.store import durable, envelope, names
 from ganguard.store.durable import TEMPORARY_PREFIX, why
 from ganguard.store.envelope import State
 from ganguard.store.pair import HISTORY
 from ganguard.store.shelf import Shelf, at
 from ganguard.store.summary import Kind, Lineage, Summary, from_json
+
+_LOOKS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +50,27 @@ def read(path: Path) -> Entry:
         raise
     except OSError:
         return Entry(path=path, size=0, modified=0, inode=(0, str(path)), state=State.UNREADABLE, summary=None)
-    regular = stat.S_ISREG(info.st_mode)  # opening a pipe would wait for ever
-    state, values = envelope.peek(path) if regular else (State.UNREADABLE, None)
+    if stat.S_ISREG(info.st_mode):  # opening a pipe would wait for ever
+        try:
+            with path.open("rb", buffering=0) as file:
+                return read_open(file, path)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            pass
+    return _entry(path, info, State.UNREADABLE, None)
+
+
+def read_open(file: BinaryIO, path: Path) -> Entry:
+    """The entry of an open file, which is called ``path``. Raises OSError."""
+    state, values = envelope.peek_into(file)
     summary = from_json(values) if values else None
     if summary is None and state is State.WHOLE:
         state = State.NEWER  # its checksum is right, so it is not damaged; this version does not understand it
+    return _entry(path, os.fstat(file.fileno()), state, summary)
+
+
+def _entry(path: Path, info: os.stat_result, state: State, summary: Summary | None) -> Entry:
     return Entry(
         path=path,
         size=info.st_size,
@@ -103,13 +122,28 @@ class Catalog:
     def of(cls, where: Path | Shelf) -> Catalog:
         """The files of a shelf; of a plain folder, those that are single checkpoints and what belongs to nobody."""
         shelf = at(where)
-        found = (entry for place in shelf.places for entry in scan(place))
-        return cls(shelf, tuple(e for e in found if shelf.holds(e.path, e.state, e.summary)))
+        return cls._settled(shelf, shelf.places, lambda e: shelf.holds(e.path, e.state, e.summary))
 
     @classmethod
     def all_in(cls, folder: Path) -> Catalog:
         """Every checkpoint file in a folder and its history, whosever it is."""
-        return cls(Shelf(folder), tuple(entry for place in (folder, folder / HISTORY) for entry in scan(place)))
+        return cls._settled(Shelf(folder), (folder, folder / HISTORY), lambda _: True)
+
+    @classmethod
+    def _settled(cls, shelf: Shelf, places: Iterable[Path], mine: Callable[[Entry], bool]) -> Catalog:
+        """What lies there. Half a pair is believed where two looks agree: it may come or go while they are taken."""
+        there = None
+        for _ in range(_LOOKS):
+            before, found = there, (entry for place in places for entry in scan(place))
+            there = cls(shelf, tuple(filter(mine, found)))
+            if (before and before.entries == there.entries) or not there._has_halves:
+                break
+        assert there is not None  # there was a look
+        return there
+
+    @property
+    def _has_halves(self) -> bool:
+        return any(self.lacking(entry) for entry in self.entries) or bool(self.orphans)
 
     @classmethod
     def beside(cls, file: Path) -> Catalog:
@@ -187,10 +221,22 @@ class Catalog:
         needed = {companion.digest for summary in whole for companion in summary.companions}
         return [e for e in self.entries if e.summary and not e.is_head and e.digest not in needed]
 
+    def is_being_written(self, entry: Entry) -> bool:
+        """Whether the first file of the pair that this one is the second of is being written now."""
+        if entry not in self.orphans or entry.summary is None:
+            return False
+        tag = Shelf(self.folder, entry.summary.pair).tag
+        return durable.is_writing(entry.path.parent, tag)
+
     def companions(self, head: Entry) -> list[Entry]:
         """The other files of a checkpoint, found by digest, so that copies under other names work."""
         wanted = [c for c in (head.summary.companions if head.summary else ()) if c.digest in self._whole]
         return [min(self._whole[c.digest], key=lambda entry: entry.path.name != c.name) for c in wanted]
+
+    def by_its_own_name(self, entry: Entry) -> Entry:
+        """The file that never changes, where ``entry`` may be a fixed name of it."""
+        twins = self._whole.get(entry.digest, []) if entry.state is State.WHOLE else []
+        return next((e for e in (entry, *twins) if e.summary and e.path.name == e.summary.name), entry)
 
     def lacking(self, head: Entry) -> list[str]:
         """Names of companions that are not there."""

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 WINDOWS = sys.platform == "win32"
 _REPLACE_TRIES = 20
 _REPLACE_PAUSE_S = 0.05
+_WRITING_S = 60.0
 # What open() of a read-only folder, link() on exFAT, or chmod() on a network share answer.
 _NO_HARD_LINKS = {
     errno.EPERM,
@@ -120,8 +121,14 @@ def link(source: Path, target: Path) -> bool:
 
 def copy(source: Path, target: Path) -> None:
     """Copy bytes; file systems that can share blocks do (btrfs, XFS), so that it costs no space there."""
-    size = source.stat().st_size
-    with source.open("rb") as reader, target.open("xb") as writer:
+    with source.open("rb") as reader:
+        copy_open(reader, target)
+
+
+def copy_open(reader: BinaryIO, target: Path) -> None:
+    """``copy`` of an open file."""
+    size = os.fstat(reader.fileno()).st_size
+    with target.open("xb") as writer:
         if hasattr(os, "copy_file_range"):
             with contextlib.suppress(OSError):
                 while (done := writer.seek(0, os.SEEK_END)) < size:
@@ -192,6 +199,16 @@ def clear_temporaries(folder: Path, tag: str = "") -> int:
         with contextlib.suppress(OSError):
             remove(path)
     return len(leftovers)
+
+
+def is_writing(folder: Path, tag: str = "") -> bool:
+    """Whether a file of the writer with this ``tag`` has been written to in the last minute, and has no name yet."""
+    now = time.time()
+    for path in folder.glob(f"{TEMPORARY_PREFIX}{tag}{'-' if tag else ''}*"):
+        with contextlib.suppress(OSError):
+            if now - path.stat().st_mtime < _WRITING_S:
+                return True
+    return False
 
 
 def why(error: OSError) -> str:

@@ -99,21 +99,26 @@ def peek(path: Path) -> tuple[State, dict[str, Any] | None]:
     """What the file's last bytes say: its state, and its summary where one is intact. Raises nothing."""
     try:
         with path.open("rb", buffering=0) as file:
-            size = file.seek(0, 2)
-            tail = _read_tail(file, size, _USUAL_TAIL)
-            found = _parse(tail, size)
-            if found[0] is not State.WHOLE and len(tail) < size:
-                found = _parse(_read_tail(file, size, _MAX_COMMENT + _END_RECORD.size), size)
-            if found[0] is State.INCOMPLETE:
-                file.seek(0)
-                if file.read(len(_LEGACY_TORCH)) == _LEGACY_TORCH:
-                    return State.OLDER, None
-            return found
+            return peek_into(file)
     except OSError:
         return State.UNREADABLE, None
 
 
-def _read_tail(file: Any, size: int, length: int) -> bytes:
+def peek_into(file: BinaryIO) -> tuple[State, dict[str, Any] | None]:
+    """``peek`` of an open file. Raises OSError."""
+    size = file.seek(0, 2)
+    tail = _read_tail(file, size, _USUAL_TAIL)
+    found = _parse(tail, size)
+    if found[0] is not State.WHOLE and len(tail) < size:
+        found = _parse(_read_tail(file, size, _MAX_COMMENT + _END_RECORD.size), size)
+    if found[0] is State.INCOMPLETE:
+        file.seek(0)
+        if file.read(len(_LEGACY_TORCH)) == _LEGACY_TORCH:
+            return State.OLDER, None
+    return found
+
+
+def _read_tail(file: BinaryIO, size: int, length: int) -> bytes:
     file.seek(max(0, size - length))
     tail: bytes = file.read(length)
     return tail
@@ -160,20 +165,28 @@ def _ends_without_comment(tail: bytes) -> bool:
 def verify(path: Path) -> dict[str, Any]:
     """Read every byte and compare it with the digest; returns the summary.
 
+    The file is opened once: a fixed name may become that of another file at any moment.
+
     Raises:
         DamagedCheckpoint: the bytes are not those that were written, or the file carries no digest.
         UnreadableCheckpoint: it cannot be read, or a newer ganguard wrote it: nothing is proven.
     """
-    state, summary = peek(path)
+    try:
+        with path.open("rb", buffering=0) as file:
+            return verify_open(file, path)
+    except OSError as error:
+        raise UnreadableCheckpoint(
+            f"{path} cannot be read: {why(error)}; check its permissions and the disk"
+        ) from error
+
+
+def verify_open(file: BinaryIO, path: Path) -> dict[str, Any]:
+    """``verify`` of an open file, which is called ``path``. Raises OSError too."""
+    state, summary = peek_into(file)
+    if state is State.WHOLE and summary is not None and _digest(file, summary["bytes"]) == summary["digest"]:
+        return summary
     if state is State.NEWER:
         raise UnreadableCheckpoint(f"{path} was written by a newer ganguard; update with: pip install -U ganguard")
-    try:
-        if state is State.WHOLE and summary is not None and _digest(path, summary["bytes"]) == summary["digest"]:
-            return summary
-    except OSError as error:
-        raise UnreadableCheckpoint(f"{path} cannot be read: {why(error)}") from error
-    if state is State.UNREADABLE:
-        raise UnreadableCheckpoint(f"{path} cannot be read; check its permissions and the disk")
     if state is State.OLDER:
         raise DamagedCheckpoint(f"{path} carries no digest, so nothing vouches for its bytes")
     if state is State.INCOMPLETE:
@@ -181,23 +194,29 @@ def verify(path: Path) -> dict[str, Any]:
     raise DamagedCheckpoint(f"{path} is damaged: its bytes are not those that were written")
 
 
-def _digest(path: Path, length: int) -> str:
+def _digest(file: BinaryIO, length: int) -> str:
     """Digest of the archive as it was before the comment: its last two bytes, the comment's length, count as 0."""
     digest = xxhash.xxh3_128()
     buffer = memoryview(bytearray(_CHUNK))
     left = length - 2
-    with path.open("rb", buffering=0) as file:
-        while left > 0 and (count := file.readinto(buffer[: min(left, _CHUNK)])):
-            digest.update(buffer[:count])
-            left -= count
+    file.seek(0)
+    while left > 0 and (count := file.readinto(buffer[: min(left, _CHUNK)])):  # type: ignore[attr-defined]  # opened raw
+        digest.update(buffer[:count])
+        left -= count
     digest.update(b"\0\0")
     return str(digest.hexdigest()) if left == 0 else ""
 
 
 def file_digest(path: Path) -> str:
     """xxh3-128 of a whole file: names files that carry no digest of their own."""
-    digest = xxhash.xxh3_128()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
+        return open_file_digest(file)
+
+
+def open_file_digest(file: BinaryIO) -> str:
+    """``file_digest`` of an open file. Raises OSError."""
+    digest = xxhash.xxh3_128()
+    file.seek(0)
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
     return str(digest.hexdigest())

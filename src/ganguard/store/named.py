@@ -198,14 +198,15 @@ def _look(file: Path) -> Entry | None:
 
 
 def _head_of(entry: Entry) -> Entry:
-    """Either file of a pair may be named.
+    """Either file of a pair may be named, or a fixed name, which a training beside us may move on at any moment.
 
     Raises:
         DamagedCheckpoint: it is a second file, and its first is not there.
     """
-    if entry.summary is None or entry.is_head:
+    if entry.summary is None:
         return entry
-    head = Catalog.beside(entry.path).head_of(entry)
+    there = Catalog.beside(entry.path)
+    head = there.by_its_own_name(there.head_of(entry))
     if not head.is_head:
         raise DamagedCheckpoint(f"{entry.path} is a second file whose first is not there. Put the two side by side.")
     return head

@@ -109,6 +109,8 @@ def shelf_of(file: Path, folder: Path) -> Shelf:
 
 def _require_a_checkpoint(home: Catalog, entry: Entry) -> None:
     name = entry.path.name
+    if home.is_being_written(entry):
+        raise UsageError(f"{name} is of a checkpoint that is being written. Wait until it is saved.")
     if home.is_alias(entry):
         raise UsageError(f"{name} is only a second name of the newest checkpoint; delete that one by its own name.")
     if entry.state is State.INCOMPLETE and entry.summary is None and not home.shelf.is_versioned(name):

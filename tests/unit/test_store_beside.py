@@ -1,0 +1,235 @@
+"""Reading beside a running training: fixed names move on, old pairs go and new ones come, in the middle of a look."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "helpers"))
+from stores import finished, python, save, save_on_shelf, save_pair
+
+from ganguard.cli import checkpoints
+from ganguard.store import aliases, backup, durable, envelope, names, removal, resume, search
+from ganguard.store.catalog import Catalog, read
+from ganguard.store.pair import HISTORY, Pair
+from ganguard.store.shelf import Shelf
+
+SHELF = Pair(name="DRUSEN")
+
+
+@pytest.fixture
+def before_each_opening(monkeypatch):
+    """Has something done just before every opening of a file, as a process beside this one may do it."""
+    opened = Path.open
+
+    def install(act: Callable[[Path], None]) -> None:
+        busy = threading.local()
+
+        def opening(path, *words, **more):
+            if not getattr(busy, "acting", False):
+                busy.acting = True
+                try:
+                    act(path)
+                finally:
+                    busy.acting = False
+            return opened(path, *words, **more)
+
+        monkeypatch.setattr(Path, "open", opening)
+
+    return install
+
+
+def moves_on(alias: Path, files: list[Path]) -> Callable[[Path], None]:
+    """Before each opening of ``alias`` it becomes another name of the next of ``files``."""
+    following = cycle(files)
+
+    def act(path: Path) -> None:
+        if path.name == alias.name:
+            assert aliases.point(alias, next(following)) is None
+
+    return act
+
+
+@pytest.fixture
+def moving(tmp_path, before_each_opening):
+    """The fixed name of a run of single files; every opening of it meets another checkpoint."""
+    folder = tmp_path / "checkpoints"
+    files = [save(folder, epoch, alias=True).path for epoch in (1, 2, 3)]
+    before_each_opening(moves_on(folder / names.LATEST, files))
+    return folder / names.LATEST
+
+
+def test_an_alias_that_moves_on_is_not_taken_for_damaged(moving):
+    for _ in range(4):
+        assert envelope.verify(moving)
+    assert checkpoints.main(["--verify", "--checkpoint-dir", str(moving.parent)]) == 0
+
+
+def test_an_entry_is_of_one_file_although_its_name_moves_on(moving):
+    for _ in range(4):
+        entry = read(moving)
+        original = read(moving.with_name(entry.summary.name))
+        assert (entry.inode == original.inode) == durable.read_only_protects(moving.parent)
+        assert (entry.size, entry.digest) == (original.size, original.digest)
+
+
+def test_an_alias_that_moves_on_is_backed_up(moving, tmp_path):
+    for _ in range(4):
+        (copy,) = backup.back_up(moving, tmp_path / names.BACKUPS)
+        assert envelope.verify(copy)
+
+
+REPLACING = """
+import itertools, sys, time
+from pathlib import Path
+from ganguard.store import aliases
+folder, until = Path(sys.argv[1]), time.monotonic() + 2
+print("begins", flush=True)
+for epoch in itertools.cycle((1, 2)):
+    aliases.point(folder / "latest_checkpoint.pth", folder / f"checkpoint_epoch_00{epoch}.pth")
+    if time.monotonic() > until:
+        break
+"""
+
+
+def test_an_alias_that_another_process_replaces_all_the_time_is_verified_and_backed_up(tmp_path):
+    """The same with nothing staged."""
+    folder = tmp_path / "checkpoints"
+    for epoch in (1, 2):
+        save(folder, epoch, alias=True)
+    other = python(REPLACING, folder)
+    assert other.stdout.readline() == "begins\n"
+    while other.poll() is None:
+        for _ in range(50):
+            envelope.verify(folder / names.LATEST)
+        backup.back_up(folder / names.LATEST, tmp_path / names.BACKUPS)
+    finished(other)
+
+
+def test_a_file_that_goes_while_a_folder_is_listed_is_not_there(tmp_path, before_each_opening):
+    """Not one that cannot be read: a start would refuse to go on beside that."""
+    folder = tmp_path / "checkpoints"
+    gone, stays = (save(folder, epoch).path for epoch in (1, 2))
+    before_each_opening(lambda path: gone.unlink(missing_ok=True) if path == gone else None)
+    assert [entry.path for entry in Catalog.of(folder).entries] == [stays]
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """A shelf of three pairs."""
+    shelf = Shelf(tmp_path / "weights", SHELF)
+    for epoch in (1, 2, 3):
+        save_on_shelf(shelf, epoch)
+    return shelf
+
+
+def both_move_on(shelf: Shelf) -> Callable[[Path], None]:
+    """Before each opening of either fixed name both become those of the next pair."""
+    heads = [e for e in Catalog.of(shelf).versioned if e.is_head]
+    following = cycle([[e.path.with_name(e.summary.companions[0].name), e.path] for e in heads])
+
+    def act(path: Path) -> None:
+        if path.name in shelf.aliases:
+            assert aliases.point_all(shelf, next(following)) == []
+
+    return act
+
+
+@pytest.mark.parametrize("alias", SHELF.aliases)
+def test_a_pair_whose_fixed_names_move_on_is_backed_up_as_one(pairs, tmp_path, before_each_opening, alias):
+    before_each_opening(both_move_on(pairs))
+    for number in range(3):
+        copies = backup.back_up(pairs.folder / alias, tmp_path / f"disk{number}")
+        there = Catalog.all_in(tmp_path / f"disk{number}")
+        assert [head.path for head in there.heads] == [copies[-1]]
+        assert search.verify_all(there, there.heads[0])
+
+
+@pytest.mark.parametrize("alias", SHELF.aliases)
+def test_a_pair_whose_fixed_names_move_on_is_verified_and_shown_as_one(pairs, before_each_opening, alias, capsys):
+    before_each_opening(both_move_on(pairs))
+    where = ["--checkpoint-dir", str(pairs.folder)]
+    for _ in range(3):
+        assert checkpoints.main(["--verify", alias, *where]) == 0
+        capsys.readouterr()
+        assert checkpoints.main(["--show", alias, "--json", *where]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        critic = read(Path(shown["second"]))
+        assert shown["kind"] == "epoch"
+        assert critic.digest == shown["companions"][0]["digest"]
+
+
+def test_verifying_all_goes_on_where_a_cleanup_removes_what_was_listed(pairs, before_each_opening, capsys):
+    second = pairs.folder / HISTORY / "critic_DRUSEN_epoch_001.pth"
+    listed = iter(range(12))  # the listing opens every file once
+
+    def act(path: Path) -> None:
+        over = path.suffix == names.SUFFIX and next(listed, None) is None
+        if over and path.name == "critic_DRUSEN_epoch_003.pth" and second.exists():
+            removal.delete(second, pairs.folder)
+
+    before_each_opening(act)
+    assert checkpoints.main(["--verify", "--checkpoint-dir", str(pairs.folder)]) == 0, capsys.readouterr().out
+
+
+def test_a_pair_that_is_being_written_is_not_taken_for_damaged(pairs, capsys):
+    """Its second file is there first; a save may take long over the other one."""
+    where = ["--checkpoint-dir", str(pairs.folder)]
+    head = pairs.folder / HISTORY / "generator_DRUSEN_epoch_003.pth"
+    content = head.read_bytes()
+    head.unlink()
+    for alias in pairs.aliases:
+        (pairs.folder / alias).unlink()
+    durable.temporary_name(head, pairs.tag).write_bytes(content[:100])
+    assert checkpoints.main(["--verify", *where]) == 0
+    assert "critic_DRUSEN_epoch_003" not in capsys.readouterr().out
+    checkpoints.main(["--list", *where])
+    assert "being written" in capsys.readouterr().out
+    assert checkpoints.main(["--delete", "critic_DRUSEN_epoch_003.pth", *where]) == 2
+    assert "being written" in capsys.readouterr().err
+    os.utime(*list((pairs.folder / HISTORY).glob(".tmp-*")), (0, 0))  # the training was killed long ago
+    assert checkpoints.main(["--verify", *where]) == 3
+    assert checkpoints.main(["--delete", "critic_DRUSEN_epoch_003.pth", *where]) == 0
+
+
+def test_a_start_from_the_fixed_name_of_another_run_reads_what_it_verified(tmp_path, before_each_opening):
+    """Its training goes on beside us, and the name moves on."""
+    folder = tmp_path / "theirs"
+    files = [save(folder, epoch, alias=True).path for epoch in (1, 2)]
+    before_each_opening(moves_on(folder / names.LATEST, files))
+    plan = resume.plan(tmp_path / "ours", resume.Request(file=folder / names.LATEST))
+    assert plan.start.path in files
+    assert read(plan.start.path).digest == plan.start.digest == plan.origin.digest
+
+
+def test_a_backup_of_a_pair_that_goes_meanwhile_takes_the_next(tmp_path, before_each_opening):
+    """What was found is let go before it is opened: look again."""
+    folder = tmp_path / "weights"
+    old, new = (save_pair(folder, epoch) for epoch in (1, 2))
+    alias = folder / "generator_local.pth"
+    aliases.point(alias, old.path)
+    critic = folder / "critic_epoch_001.pth"
+    opened = []
+
+    def act(path: Path) -> None:
+        if path == critic:
+            opened.append(path)
+            if len(opened) == 2:
+                aliases.point(alias, new.path)
+                critic.unlink()
+                old.path.unlink()
+
+    before_each_opening(act)
+    copies = backup.back_up(alias, tmp_path / names.BACKUPS)
+    assert [copy.read_bytes() for copy in copies] == [archive_of(new, "critic"), archive_of(new, "generator")]
+
+
+def archive_of(head, word: str) -> bytes:
+    return head.path.with_name(f"{word}_epoch_002.pth").read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -46,6 +47,15 @@ def before_each_opening(monkeypatch):
     return install
 
 
+def manage(words: list[str]) -> int:
+    """The manager in this process; what it does to Ctrl+C is undone."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        return checkpoints.main(words)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def moves_on(alias: Path, files: list[Path]) -> Callable[[Path], None]:
     """Before each opening of ``alias`` it becomes another name of the next of ``files``."""
     following = cycle(files)
@@ -69,7 +79,7 @@ def moving(tmp_path, before_each_opening):
 def test_an_alias_that_moves_on_is_not_taken_for_damaged(moving):
     for _ in range(4):
         assert envelope.verify(moving)
-    assert checkpoints.main(["--verify", "--checkpoint-dir", str(moving.parent)]) == 0
+    assert manage(["--verify", "--checkpoint-dir", str(moving.parent)]) == 0
 
 
 def test_an_entry_is_of_one_file_although_its_name_moves_on(moving):
@@ -157,9 +167,9 @@ def test_a_pair_whose_fixed_names_move_on_is_verified_and_shown_as_one(pairs, be
     before_each_opening(both_move_on(pairs))
     where = ["--checkpoint-dir", str(pairs.folder)]
     for _ in range(3):
-        assert checkpoints.main(["--verify", alias, *where]) == 0
+        assert manage(["--verify", alias, *where]) == 0
         capsys.readouterr()
-        assert checkpoints.main(["--show", alias, "--json", *where]) == 0
+        assert manage(["--show", alias, "--json", *where]) == 0
         shown = json.loads(capsys.readouterr().out)
         critic = read(Path(shown["second"]))
         assert shown["kind"] == "epoch"
@@ -176,7 +186,7 @@ def test_verifying_all_goes_on_where_a_cleanup_removes_what_was_listed(pairs, be
             removal.delete(second, pairs.folder)
 
     before_each_opening(act)
-    assert checkpoints.main(["--verify", "--checkpoint-dir", str(pairs.folder)]) == 0, capsys.readouterr().out
+    assert manage(["--verify", "--checkpoint-dir", str(pairs.folder)]) == 0, capsys.readouterr().out
 
 
 def test_a_pair_that_is_being_written_is_not_taken_for_damaged(pairs, capsys):
@@ -188,15 +198,15 @@ def test_a_pair_that_is_being_written_is_not_taken_for_damaged(pairs, capsys):
     for alias in pairs.aliases:
         (pairs.folder / alias).unlink()
     durable.temporary_name(head, pairs.tag).write_bytes(content[:100])
-    assert checkpoints.main(["--verify", *where]) == 0
+    assert manage(["--verify", *where]) == 0
     assert "critic_DRUSEN_epoch_003" not in capsys.readouterr().out
-    checkpoints.main(["--list", *where])
+    manage(["--list", *where])
     assert "being written" in capsys.readouterr().out
-    assert checkpoints.main(["--delete", "critic_DRUSEN_epoch_003.pth", *where]) == 2
+    assert manage(["--delete", "critic_DRUSEN_epoch_003.pth", *where]) == 2
     assert "being written" in capsys.readouterr().err
     os.utime(*list((pairs.folder / HISTORY).glob(".tmp-*")), (0, 0))  # the training was killed long ago
-    assert checkpoints.main(["--verify", *where]) == 3
-    assert checkpoints.main(["--delete", "critic_DRUSEN_epoch_003.pth", *where]) == 0
+    assert manage(["--verify", *where]) == 3
+    assert manage(["--delete", "critic_DRUSEN_epoch_003.pth", *where]) == 0
 
 
 def test_a_start_from_the_fixed_name_of_another_run_reads_what_it_verified(tmp_path, before_each_opening):

@@ -16,7 +16,7 @@ test: .venv/dev  ## linters, types, tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .venv/trainers: pyproject.toml
 	$(PYTHON) -m venv .venv

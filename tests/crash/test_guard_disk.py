@@ -11,6 +11,8 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "exact"))
+sys.path.append(str(Path(__file__).parents[1] / "helpers"))
+from stores import let_everybody_in
 from zygote import Zygote
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system, or becomes another user")
@@ -134,10 +136,8 @@ def test_a_folder_that_vanishes(zygote, tmp_path):
 
 @needs_root
 def test_a_folder_that_becomes_read_only(zygote, tmp_path):
+    let_everybody_in(tmp_path)
     tmp_path.chmod(0o777)
-    for parent in tmp_path.parents:
-        if parent.name.startswith("pytest"):
-            parent.chmod(0o755)
     process = start(zygote, tmp_path, tmp_path / "ck", 3, waits=[2, 3], uid=65534)
     process.until("tail 2")
     (tmp_path / "ck").chmod(0o555)
@@ -152,10 +152,8 @@ def test_a_folder_that_becomes_read_only(zygote, tmp_path):
 
 @needs_root
 def test_a_folder_that_cannot_be_written_at_the_start_is_one_clear_error(zygote, tmp_path):
+    let_everybody_in(tmp_path)
     tmp_path.chmod(0o777)
-    for parent in tmp_path.parents:
-        if parent.name.startswith("pytest"):
-            parent.chmod(0o755)
     (tmp_path / "ck").mkdir(mode=0o555)
     process = start(zygote, tmp_path, tmp_path / "ck", 3, uid=65534)
     assert process.wait() == 1

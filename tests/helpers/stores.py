@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,6 +136,13 @@ def become_nobody() -> None:
     os.setgroups([])
     os.setgid(NOBODY)
     os.setuid(NOBODY)
+
+
+def let_everybody_in(folder: Path) -> None:
+    """Others may look into ``folder``, and into pytest's own folders on the way there, which they may not."""
+    for place in (folder, *folder.parents):
+        if Path(tempfile.gettempdir()) in place.parents:
+            place.chmod(0o755)
 
 
 def python(code: str, *arguments: object, before: tuple[str, ...] = ()) -> subprocess.Popen:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
-from stores import NOBODY, archive, damage, finished, needs_root, python, rewrite, save, start, tree
+from stores import NOBODY, archive, damage, finished, let_everybody_in, needs_root, python, rewrite, save, start, tree
 
 from ganguard.store import aliases, durable, envelope, names, resume
 from ganguard.store.catalog import Catalog
@@ -55,8 +55,7 @@ def test_law_2_cp_and_torch_save_onto_the_alias_do_not_reach_the_checkpoint(tmp_
 
 @needs_root
 def test_law_2_nor_as_a_user_without_privileges_where_the_alias_costs_no_second_copy(tmp_path):
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
+    let_everybody_in(tmp_path)
     home = tmp_path / "home"
     home.mkdir()
     os.chown(home, NOBODY, NOBODY)

@@ -10,7 +10,19 @@ import pytest
 import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
-from stores import archive, finished, needs_root, part, python, save, save_pair, small_disk, summary, tree
+from stores import (
+    archive,
+    finished,
+    let_everybody_in,
+    needs_root,
+    part,
+    python,
+    save,
+    save_pair,
+    small_disk,
+    summary,
+    tree,
+)
 
 from ganguard.errors import SaveFailed
 from ganguard.store import commit, durable, envelope, resume
@@ -160,9 +172,7 @@ become_nobody()
 try: commit.commit(Path(sys.argv[1]), [part(summary(1), b"x" * 100)])
 except SaveFailed as error: print("told:", error)
 """
-    tmp_path.chmod(0o755)
-    for above in tmp_path.parents[:2]:
-        above.chmod(0o755)
+    let_everybody_in(tmp_path)
     assert "told: Permission denied" in finished(python(code, tmp_path))
 
 

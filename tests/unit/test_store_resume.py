@@ -12,7 +12,7 @@ import pytest
 import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
-from stores import damage, finished, needs_root, python, rewrite, save, save_pair, start, tree
+from stores import damage, finished, let_everybody_in, needs_root, python, rewrite, save, save_pair, start, tree
 
 from ganguard.errors import DamagedCheckpoint, NoCheckpoint, UnreadableCheckpoint, UsageError
 from ganguard.store import backup, envelope, names, resume, runfile
@@ -169,8 +169,7 @@ try: resume.plan(Path(sys.argv[1]), resume.Request())
 except UnreadableCheckpoint as error: print("told:", error)
 """
     _, entries = begin_run(folder)
-    for above in (folder, *folder.parents[:3]):
-        above.chmod(0o755)
+    let_everybody_in(folder)
     entries[2].path.chmod(0)
     assert "checkpoint_epoch_003.pth cannot be read; check its permissions" in finished(python(code, folder))
     entries[2].path.chmod(0o444)

@@ -10,6 +10,8 @@ import sys
 import pytest
 from typed import GAN, MANAGER, REPOSITORY, TINY, run
 
+from ganguard.store import envelope
+
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
@@ -64,8 +66,19 @@ def test_totals_count_bytes_once(folder):
 
 
 def test_listing_an_empty_and_a_missing_folder(tmp_path):
-    assert "no folder" in manage(tmp_path, "--list")
+    assert "There is no folder checkpoints." in manage(tmp_path, "--list", code=2)
+    assert json.loads(manage(tmp_path, "--list", "--json", code=2))["exists"] is False
+    (tmp_path / "checkpoints").mkdir()
+    assert "There are no checkpoints in checkpoints." in manage(tmp_path, "--list")
     assert json.loads(manage(tmp_path, "--list", "--json"))["checkpoints"] == []
+
+
+def test_a_missing_folder_is_told_although_its_backups_are_there(folder):
+    manage(folder, "--backup", "latest_checkpoint.pth")
+    shutil.rmtree(folder / "checkpoints")
+    text = manage(folder, "--list", code=2)
+    assert "There is no folder checkpoints." in text
+    assert "backup" in text
 
 
 def test_verify_finds_one_flipped_bit(folder):
@@ -131,6 +144,44 @@ def test_delete_refuses_the_last_good_one(folder):
     assert files(folder) == ["checkpoint_epoch_004.pth", "latest_checkpoint.pth"]
     manage(folder, "--delete", "checkpoint_epoch_004.pth", "--force")
     assert files(folder) == []
+
+
+def test_deleting_the_last_of_a_folder_tells_which_backup_is_left(folder):
+    manage(folder, "--backup", "checkpoint_epoch_004.pth")
+    (copy,) = (folder / "checkpoint_backups").glob("*.pth")
+    assert "last good checkpoint" not in manage(folder, "--delete", "checkpoint_epoch_001.pth")
+    for epoch in (2, 3):
+        manage(folder, "--delete", f"checkpoint_epoch_00{epoch}.pth")
+    text = manage(folder, "--delete", "checkpoint_epoch_004.pth")
+    assert "was the last good checkpoint of its run in checkpoints" in text
+    assert f"--checkpoint-path {copy}" in text
+    assert files(folder) == []
+
+
+def test_the_best_pair_is_told_by_what_its_json_says(folder):
+    """Its files are bare weights; the JSON beside them vouches for them."""
+    import torch
+
+    models = folder / "models"
+    models.mkdir()
+    names = ("best_generator.pth", "best_discriminator.pth")
+    for name in names:
+        torch.save({"weight": torch.ones(3)}, models / name)
+    digests = {name: envelope.file_digest(models / name) for name in names}
+    score = {"name": "fid", "value": 12.5, "about": {"extractor": "mine"}}
+    about = {"network": "cgan", "spec": {"image_size": 32}, "discriminator": {}, "score": score, "epoch": 7}
+    manifest = json.dumps({**about, "step": 84, "digests": digests, "versions": {}, "format": 1})
+    (models / "best_generator.json").write_text(manifest)
+    for name, network in zip(names, ("generator", "discriminator"), strict=True):
+        text = manage(folder, "--show", models / name)
+        assert f"bare weights of the best {network}" in text
+        assert '"value": 12.5' in text
+        assert "older" not in text
+        assert json.loads(manage(folder, "--show", models / name, "--json"))["epoch"] == 7
+        assert ": good" in manage(folder, "--verify", models / name, "--checkpoint-dir", "models")
+    flip(models / names[0], place=300)
+    assert "damaged" in manage(folder, "--verify", models / names[0], "--checkpoint-dir", "models", code=3)
+    assert "not the file that best_generator.json describes" in manage(folder, "--show", models / names[0])
 
 
 def test_a_deleted_newest_does_not_come_back(folder):

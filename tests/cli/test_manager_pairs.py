@@ -114,6 +114,13 @@ def test_either_name_stands_for_both(folder, word):
     assert not [n for n in history(folder) if "epoch_004" in n]
 
 
+@pytest.mark.parametrize("word", ["generator", "critic"])
+def test_a_pair_named_by_its_fixed_name_is_backed_up_under_its_own_names(folder, word):
+    manage(folder, "--backup", f"{word}_DRUSEN_local.pth")
+    copies = sorted(p.name.split("_backup_")[0] for p in (folder / "checkpoint_backups").glob("*.pth"))
+    assert copies == ["critic_DRUSEN_epoch_005", "generator_DRUSEN_epoch_005"]
+
+
 def test_cleanup_keeps_of_each_run_what_pairs_keep(folder):
     text = manage(folder, "--cleanup", "--dry-run")
     assert text.count("Would remove weights") == 2

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ganguard.cli import options, running
-from ganguard.errors import EXIT_NO_CHECKPOINT, UsageError
-from ganguard.reports import checkpoint_list, console
+from ganguard.errors import EXIT_NO_CHECKPOINT, EXIT_USAGE, UsageError
+from ganguard.reports import best_pair, checkpoint_list, console
 from ganguard.store import backup, catalog, names, removal, retention, runfile, verdicts
 from ganguard.store.catalog import Catalog, Entry
 from ganguard.store.envelope import State
@@ -21,7 +21,7 @@ from ganguard.store.retention import Policy
 _EPILOG = """\
 Safe beside a running training. FILE is a path, or a name in the checkpoint folder. Of a checkpoint of two files
 (a progressive GAN's, in weights/) either name stands for both.
-Exit codes: 0 done, 2 wrong usage or refused, 3 a checkpoint is damaged, 4 the folder is in use,
+Exit codes: 0 done, 2 wrong usage, no such folder, or refused, 3 a checkpoint is damaged, 4 the folder is in use,
 6 a backup could not be written."""
 
 
@@ -108,10 +108,10 @@ def _print(values: dict[str, Any], text: str, *, as_json: bool) -> None:
 
 
 def show_list(folder: Path, *, as_json: bool) -> int:
-    """Print the list of a checkpoint folder; shared with ``gan.py --list-checkpoints``."""
+    """Print the list of a checkpoint folder, 2 where there is none; shared with ``gan.py --list-checkpoints``."""
     listing = checkpoint_list.make(folder)
     _print(listing.to_json(), "\n".join(checkpoint_list.lines(listing)), as_json=as_json)
-    return 0
+    return 0 if listing.exists else EXIT_USAGE
 
 
 def _require_checkpoint(file: Path, folder: Path) -> Entry:
@@ -142,6 +142,9 @@ def _show(file: Path, *, as_json: bool) -> int:
     values: dict[str, Any] = {"file": str(entry.path), "size": size, "state": entry.state.value}
     if others:
         values["second"] = ", ".join(str(other.path) for other in others)
+    best = best_pair.about(entry.path)
+    if best is not None:
+        values |= {"state": best.words, **best.told}
     if entry.summary is not None:
         values |= dataclasses.asdict(entry.summary)
     if as_json:
@@ -151,7 +154,7 @@ def _show(file: Path, *, as_json: bool) -> int:
         if value not in (None, "", (), {}, []):
             shown = json.dumps(value) if isinstance(value, dict | list | tuple) else value
             console.say(f"{name:<12} {shown}")
-    if entry.summary is None:
+    if entry.summary is None and best is None:
         console.say("It carries no summary: an older script wrote it, or its end was lost.")
     return 0
 
@@ -164,6 +167,11 @@ def _verify(files: list[Path], folder: Path, *, as_json: bool) -> int:
         raise UsageError(f"There are no checkpoints in {folder}. Name another folder with --checkpoint-dir.")
     results = []
     for path in chosen:
+        if best := best_pair.about(path):
+            results.append({"file": str(path), "good": best.good, "verdict": best.verdict})
+            if not as_json:
+                console.say(f"{path}: {best.verdict}")
+            continue
         found = verdicts.of(path)
         if found is None:  # removed since, by a cleanup beside us
             continue
@@ -215,7 +223,17 @@ def _clean_up(folder: Path, asked: argparse.Namespace) -> int:
 
 
 def _delete(file: Path, folder: Path, *, force: bool, as_json: bool) -> int:
-    _require_checkpoint(file, folder)
+    entry = Catalog.beside(file).head_of(_require_checkpoint(file, folder))
+    shelf = removal.shelf_of(file, folder)
     gone = removal.delete(file, folder, force=force)
-    _print({"deleted": [str(path) for path in gone]}, "\n".join(f"Deleted {path}" for path in gone), as_json=as_json)
+    left = removal.left_elsewhere(shelf, entry)
+    values: dict[str, Any] = {"deleted": [str(path) for path in gone]}
+    lines = [f"Deleted {path}" for path in gone]
+    if left is not None:
+        values["left"] = str(left.path)
+        lines.append(
+            f"It was the last good checkpoint of its run in {folder}. What is left of it is a backup, which was "
+            f"verified; to go on from there: --checkpoint-path {left.path}"
+        )
+    _print(values, "\n".join(lines), as_json=as_json)
     return 0

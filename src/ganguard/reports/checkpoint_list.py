@@ -75,6 +75,7 @@ class CheckpointList:
     """A checkpoint folder with its backups and what was set aside."""
 
     folder: Path
+    exists: bool
     rows: list[Row]
     files: int
     bytes: int  # of all files, each counted once
@@ -85,6 +86,7 @@ class CheckpointList:
     def to_json(self) -> dict[str, Any]:
         return {
             "folder": str(self.folder),
+            "exists": self.exists,
             "checkpoints": [row.to_json() for row in self.rows],
             "bytes": self.bytes,
             "set_aside": {"files": self.set_aside_files, "bytes": self.set_aside_bytes},
@@ -105,6 +107,7 @@ def make(folder: Path) -> CheckpointList:
     going = [(there, head) for there in catalogs for head in _expendable(there)]
     return CheckpointList(
         folder=folder,
+        exists=folder.is_dir(),
         rows=all_rows,
         files=len(files),
         bytes=_bytes_once(files.values()),
@@ -210,12 +213,17 @@ def _bytes_once(entries: Iterable[Entry]) -> int:
 
 def lines(listing: CheckpointList) -> Iterator[str]:
     """The list as text."""
-    if not listing.rows:
+    if not listing.exists:
+        yield f"There is no folder {listing.folder}. Train first, or name the right one with --checkpoint-dir."
+    elif not listing.rows:
         inner = listing.folder / "checkpoints"
         hint = f" There are some in {inner}: --checkpoint-dir {inner}" if inner.is_dir() else ""
-        there = f"no checkpoints in {listing.folder}." if listing.folder.is_dir() else f"no folder {listing.folder}."
-        yield f"There {'are' if listing.folder.is_dir() else 'is'} {there}{hint}"
-        return
+        yield f"There are no checkpoints in {listing.folder}.{hint}"
+    if listing.rows:
+        yield from _table(listing)
+
+
+def _table(listing: CheckpointList) -> Iterator[str]:
     table = [_cells(row) for row in listing.rows]
     widths = {c: max(len(c), *(len(cells[c]) for cells in table)) for c in _COLUMNS}
     yield "  ".join(c.rjust(widths[c]) if c in _RIGHT else c.ljust(widths[c]) for c in _COLUMNS).rstrip()

@@ -144,6 +144,20 @@ def require_survivor(there: Catalog | None, survivors: Sequence[Entry]) -> Entry
     )
 
 
+def left_elsewhere(shelf: Shelf, gone: Entry) -> Entry | None:
+    """After ``gone`` was deleted: the newest good backup of its run, where the folder holds nothing of it any more."""
+    if gone.summary is None or not _lies_in(shelf, gone):
+        return None
+    run = gone.summary.run
+    if any(e.summary and e.summary.run == run and e.summary.finite for e in Catalog.of(shelf).heads):
+        return None
+    copies = Catalog.of(replace(shelf, folder=backups(shelf.folder))).heads
+    try:
+        return require_survivor(None, [e for e in copies if e.summary and e.summary.run == run])
+    except DamagedCheckpoint:
+        return None
+
+
 def _elsewhere(shelf: Shelf, home: Catalog) -> list[Entry]:
     """All heads in the checkpoint folder, its backups, and the folder that the file lies in."""
     found = {}

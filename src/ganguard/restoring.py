@@ -130,7 +130,7 @@ def require_same(
     *,
     say: Callable[[str], None],
 ) -> None:
-    """Refuse a checkpoint of other settings or other networks. Changes nothing.
+    """Refuse a checkpoint of other settings or other networks; say which of the rest changed. Changes nothing.
 
     Raises:
         DoesNotFit
@@ -141,23 +141,40 @@ def require_same(
     stored = as_json(began.loaded.get("config") or {})
     if began.seed is not None and seed is not None:
         stored, config = {**stored, "seed": began.seed}, {**config, "seed": seed}
-    # As text: a NaN is equal to itself then.
-    changed = {k for k in set(stored) & set(config) if json.dumps(stored[k]) != json.dumps(config[k])}
     free = frozenset(may_change)
-    for key in sorted(changed & free):
-        if stored[key] is not None and config[key] is not None:  # None leaves it to the default
-            say(f"{key} is {config[key]} now, it was {stored[key]}.")
-    if refused := sorted(changed - free):
-        lines = "\n".join(f"  {key}: {config[key]} here, {stored[key]} in the checkpoint" for key in refused)
-        raise DoesNotFit(
-            f"{source} was saved under other settings:\n{lines}\n"
-            "Go back to the run's own, or start afresh (the old run is set aside, not lost): --no-checkpoint, "
-            "in a loop of your own resume=Request(afresh=True)."
-        )
+    changed = require_settings(source, stored, config, free)
     if unfit := state.differences(parts, began.loaded):
-        raise DoesNotFit(state.mismatch(unfit, source))
+        raise _refusal(state.mismatch(unfit, source))
     if not began.translated:
         _require_the_same_parts(began.loaded, parts, free, source)
+    for key in changed:
+        before = "left to its default" if stored[key] is None else stored[key]
+        say(f"{key} is {config[key]} now, it was {before}.")
+
+
+def require_settings(source: str, stored: Mapping[str, Any], config: Mapping[str, Any], free: Set[str]) -> list[str]:
+    """Which settings are others than those of the checkpoint ``source``, and may be.
+
+    Raises:
+        DoesNotFit: some may not.
+    """
+    # As text: a NaN is equal to itself then.
+    changed = sorted(k for k in set(stored) & set(config) if json.dumps(stored[k]) != json.dumps(config[k]))
+    if refused := [key for key in changed if key not in free]:
+        lines = "\n".join(f"  {key}: {config[key]} here, {stored[key]} in the checkpoint" for key in refused)
+        raise _refusal(
+            f"{source} was saved under other settings; nothing was changed:\n{lines}\n"
+            "To go on with this run, leave that out or set it back. To start afresh (the old run is set aside, not "
+            "lost): --no-checkpoint."
+        )
+    return [key for key in changed if config[key] is not None]
+
+
+def _refusal(text: str) -> DoesNotFit:
+    """Whoever wrote the loop sees the note, below the traceback; whoever typed a command does not."""
+    error = DoesNotFit(text)
+    error.add_note("In a loop of your own, --no-checkpoint is Guard(…, resume=Request(afresh=True)).")
+    return error
 
 
 def _require_the_same_parts(loaded: Mapping[str, Any], parts: Mapping[str, Any], free: Set[str], source: str) -> None:

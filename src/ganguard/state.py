@@ -223,8 +223,7 @@ def mismatch(lines: list[str], source: str) -> str:
     more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
     return (
         f"{source} was made for other networks; nothing was changed:\n{shown}{more}\n"
-        "Use the settings it was trained with, or start afresh (the old run is set aside, not lost): --no-checkpoint, "
-        "in a loop of your own resume=Request(afresh=True)."
+        "Use the settings it was trained with, or start afresh (the old run is set aside, not lost): --no-checkpoint."
     )
 
 

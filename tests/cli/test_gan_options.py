@@ -43,6 +43,40 @@ def test_a_mistake_gets_one_sentence(folder, case):
     assert not (folder / "checkpoints").exists()
 
 
+def test_what_may_change_at_a_resume_is_announced(tmp_path):
+    """Left to its default before, or not kept in the checkpoint: it is said all the same."""
+    assert run(GAN, *TINY, "--epochs", 1, cwd=tmp_path).returncode == 0
+    words = ("--epochs", 2, "--critic-steps", 2, "--no-deterministic", "--learning-rate", "1e-4", "--batch-size", 16)
+    done = run(GAN, *words, "--fid-weights", "none.pth", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line in (
+        "critic_steps is 2 now, it was 1.",
+        "deterministic is False now, it was True.",
+        "learning_rate is 0.0001 now, it was 0.0004.",
+        "batch_size is 16 now, it was 8.",
+        "fid_weights is none.pth now, it was left to its default.",
+    ):
+        assert line in done.stdout
+    assert "penalty" not in done.stdout
+
+
+def test_what_may_not_change_is_refused_before_anything_is_said_or_decoded(tmp_path):
+    assert run(GAN, *TINY, "--epochs", 1, cwd=tmp_path).returncode == 0
+    cached = sorted((tmp_path / "cache").iterdir())
+    done = run(GAN, "--image-size", 64, "--critic-steps", 2, cwd=tmp_path)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert done.stdout == ""
+    assert "image_size: 64 here, 32 in the checkpoint" in done.stderr
+    assert "--no-checkpoint" in done.stderr
+    assert "Request" not in done.stderr
+    assert sorted((tmp_path / "cache").iterdir()) == cached
+    done = run(GAN, "--data", "emoji", "--channels", 1, "--limit-images", 96, "--critic-steps", 2, cwd=tmp_path)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "label_names" in done.stderr
+    assert "critic_steps" not in done.stdout
+    assert "Request" not in done.stderr
+
+
 def test_another_loss_does_not_go_on_with_a_run(tmp_path):
     assert run(GAN, *TINY, "--epochs", 1, cwd=tmp_path).returncode == 0
     before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())

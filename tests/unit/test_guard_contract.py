@@ -501,8 +501,9 @@ def test_another_config_is_refused_with_the_difference_and_nothing_changes(guard
     run(guard, made, epochs=1)
     before = fingerprints(guard.folder)
     other, made = guarded(config={"width": 32, "betas": [0.5, 0.9]})
-    with pytest.raises(DoesNotFit, match="width: 32 here, 64 in the checkpoint"), other:
+    with pytest.raises(DoesNotFit, match="width: 32 here, 64 in the checkpoint") as refused, other:
         pass
+    assert "Request(afresh=True)" in refused.value.__notes__[0]
     assert fingerprints(guard.folder) == before
     free, made = guarded(config={"width": 32}, may_change=["width"])
     run(free, made)

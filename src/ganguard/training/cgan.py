@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ganguard import restoring
 from ganguard.data import LabelledImages
 from ganguard.guard import Guard
 from ganguard.metrics import Fid, find_extractor
@@ -22,6 +23,7 @@ from ganguard.networks.ema import GeneratorAverage
 from ganguard.networks.presets import default_width
 from ganguard.reports import console, health
 from ganguard.reports.training_line import TrainingLine
+from ganguard.store import resume
 from ganguard.store.resume import Request
 from ganguard.store.scheduled import plan_of
 from ganguard.training.cgan_config import NOT_OF_THE_RUN, STRUCTURAL, CganConfig
@@ -46,17 +48,30 @@ class CganTraining:
 
     Raises:
         UsageError, DataError: it cannot be trained like that.
+        DoesNotFit: not with these settings. That is seen before anything is decoded.
     """
 
     def __init__(self, config: CganConfig, request: Request, say: Callable[[str], None]) -> None:
         self._config = config
         self._request = request
         self._preset = config.preset
-        self._device = choose_device(config.device, say)
         self._root = Path(config.run_dir)
+        self._folder = Path(config.checkpoint_dir or self._root / "checkpoints")
+        self._before = self._settings_before()
+        self._device = choose_device(config.device, say)
         self._images = open_data(config, cache_dir=self._root / "cache", say=say)
         self._fid = self._make_fid(say)
         self._build()
+
+    def _settings_before(self) -> dict[str, Any]:
+        """Those of the checkpoint that training goes on from; none where it begins."""
+        config, start = self._config, resume.plan(self._folder, self._request, verified=False).start
+        if start is None or start.summary is None or start.summary.config is None:
+            return {}
+        asked = {name: value for name, value in asdict(config).items() if value is not None}
+        stored = {name: value for name, value in start.summary.config.items() if name in STRUCTURAL}
+        restoring.require_settings(start.path.name, stored, asked, frozenset())
+        return start.summary.config
 
     def _make_fid(self, say: Callable[[str], None]) -> Fid | None:
         config = self._config
@@ -114,10 +129,13 @@ class CganTraining:
         recorded |= {
             "data": str(Path(config.data).resolve()) if Path(config.data).exists() else config.data,
             **self._spec.to_config(),
+            "learning_rate": self._preset.learning_rate,
+            "critic_steps": self._preset.critic_steps,
+            "penalty": self._preset.penalty,
+            "deterministic": self._device.type == "cpu" if config.deterministic is None else config.deterministic,
         }
-        folder = Path(config.checkpoint_dir or self._root / "checkpoints")
         return Guard(
-            folder,
+            self._folder,
             self._parts,
             config=recorded,
             may_change=set(recorded) - set(STRUCTURAL),
@@ -129,7 +147,7 @@ class CganTraining:
             journal=self._root / "logs" / "cgan_{run}" / "journal.jsonl",
             threads=config.threads,
             deterministic=config.deterministic,
-            backups=plan_of(config.backup_every, config.keep_backups, config.backup_dir, folder),
+            backups=plan_of(config.backup_every, config.keep_backups, config.backup_dir, self._folder),
             say=line.say,
         )
 

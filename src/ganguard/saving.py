@@ -87,11 +87,15 @@ class Saver:
         return entry
 
     def tell_space(self, one: int) -> None:
-        """Say what checkpoints of ``one`` bytes each will take, and what is free."""
-        every, most = self.policy.keep_every, one * (self.policy.keep_latest + 3)
+        """Say what checkpoints of ``one`` bytes each will take, and what is free.
+
+        Pairs grow, and a training that asks for milestones may keep many: there it tells how many stay beside those.
+        """
+        every, most = self.policy.keep_every, self.policy.keep_latest + 3
         of = f"of {self.shelf.pair.name} " if self.shelf.pair else ""
+        kept = f"{most} beside milestones" if self.shelf.pair else size(most * one)
         self.say(
-            f"Checkpoints {of}in {self.shelf.folder}: about {size(one)} each, keeps up to {size(most)}"
+            f"Checkpoints {of}in {self.shelf.folder}: about {size(one)} each, keeps up to {kept}"
             f"{f' and one more every {every} epochs' if every else ''}; {size(free_bytes(self.shelf.folder))} free."
         )
 

@@ -70,6 +70,27 @@ def test_a_start_tells_what_is_to_come(trained):
     assert "4, 8, 16 px will see fewer than 100,000 images (the paper: 1.2 million)" in text
 
 
+SIZES = {"bytes": 1, "kB": 1e3, "MB": 1e6}
+
+
+def in_bytes(text):
+    number, unit = text.split()
+    return float(number) * SIZES[unit]
+
+
+def test_a_start_tells_the_disk_that_is_taken_in_one_figure_and_truly(trained):
+    folder, text = trained
+    asked = re.findall(r"[Cc]heckpoints.* up to ([\d.]+ (?:bytes|kB|MB))", text)
+    assert len(asked) == 1
+    files = {path: path.stat().st_size for path in (folder / "weights").rglob("*.pth")}
+    newest = sum(size for path, size in files.items() if "_local" in path.name)
+    assert sum(files.values()) + 3 * newest <= in_bytes(asked[0]) <= sum(files.values()) + 6 * newest
+    for row, epoch in (("4", 1), ("8", 3), ("16", 4)):
+        told = in_bytes(re.search(rf"^ +{row} px .*  ([\d.]+ [kM]?B)$", text, re.MULTILINE)[1])
+        taken = sum(size for path, size in files.items() if f"epoch_{epoch:03d}" in path.name)
+        assert 0.9 < told / taken < 1.1
+
+
 def test_it_grows_through_its_levels_with_a_grid_at_each(trained):
     folder, text = trained
     assert [line for line in text.splitlines() if " px begins: " in line] == [

@@ -15,7 +15,7 @@ from ganguard.store.resume import Request
 from ganguard.training.progan import schedule_of
 from ganguard.training.progan_config import Numbers, ProganConfig
 from ganguard.training.progan_schedule import in_epochs
-from ganguard.training.progan_start import in_use, pair_bytes, table
+from ganguard.training.progan_start import in_use, largest_in_all, pair_bytes, table
 from ganguard.training.progan_step import Growth
 
 
@@ -148,7 +148,11 @@ def test_the_default_run_up_to_1024_px_keeps_below_4_gigabytes():
     critic = ProgressiveCritic(**shape)
     pairs = [pair_bytes(generator, critic, level) for level in range(9)]
     assert sum(pairs) + 5 * pairs[-1] < 4e9
-    assert in_use(generator, 8) < sum(p.numel() for p in generator.parameters())
+    assert numbers(in_use(generator, 8)) < numbers(generator.parameters())
+
+
+def numbers(parameters):
+    return sum(p.numel() for p in parameters)
 
 
 def test_moments_are_counted_where_there_will_be_some():
@@ -156,13 +160,14 @@ def test_moments_are_counted_where_there_will_be_some():
     generator = ProgressiveGenerator(image_size=16, channels=3, width=8, latent_size=4)
     base = (4 * 8 * 16 + 8 * 16) + (8 * 8 * 9 + 8)
     to_image, block = 8 * 3 + 3, 2 * (8 * 8 * 9 + 8)
-    assert [in_use(generator, level) for level in range(3)] == [
+    assert [numbers(in_use(generator, level)) for level in range(3)] == [
         base + to_image, base + 2 * to_image + block, base + 2 * to_image + 2 * block,
     ]  # fmt: skip
 
 
 def test_the_start_tells_images_epochs_time_and_disk_and_warns_of_few_images():
     schedule = in_epochs([20, 20, 20], images=6_000)
+    pairs = {0: 5_000_000, 1: 6_000_000, 2: 7_000_000}
     lines = list(
         table(
             schedule,
@@ -170,7 +175,9 @@ def test_the_start_tells_images_epochs_time_and_disk_and_warns_of_few_images():
             batch_sizes=(16, 16, 12),
             accumulation=2,
             seconds={0: 0.001, 1: 0.01, 2: 0.1},
-            pairs={0: 5_000_000, 1: 6_000_000, 2: 7_000_000},
+            pairs=pairs,
+            kept=largest_in_all(schedule, pairs, aliases_are_copies=False),
+            free=9_000_000_000,
             seen=180_000,
         )
     )
@@ -179,15 +186,25 @@ def test_the_start_tells_images_epochs_time_and_disk_and_warns_of_few_images():
         ["16", "px", "20", "120,000", "60,000", "12x2", "~", "3.3", "h", "7.0", "MB"],
     ]
     assert "about 3.5 h" in lines[3]
-    assert "up to 53.0 MB" in lines[4]  # 5 + 6 + 7, and five of the largest
+    assert "up to 53.0 MB in all" in lines[4]  # 5 + 6 + 7, and five of the largest
+    assert largest_in_all(schedule, pairs, aliases_are_copies=True) == 60_000_000
     assert len(lines) == 5
     few = list(
         table(
-            in_epochs([20], images=50), images=50, batch_sizes=(16,), accumulation=1, seconds={}, pairs={0: 1}, seen=0
+            in_epochs([20], images=50),
+            images=50,
+            batch_sizes=(16,),
+            accumulation=1,
+            seconds={},
+            pairs={0: 1},
+            kept=6_000_000,
+            free=5_000_000,
+            seen=0,
         )
     )
     assert "4 px will see fewer than 100,000 images (the paper: 1.2 million)" in few[-1]
     assert "?" in few[1]
+    assert "only 5.0 MB are free" in few[-2]
 
 
 def test_fixed_names_may_be_written_with_their_folder():

@@ -20,6 +20,7 @@ from ganguard.protection import early
 from ganguard.reports import console
 from ganguard.reports.training_line import TrainingLine
 from ganguard.session import ON_USR1
+from ganguard.store import durable
 from ganguard.store.durable import why
 from ganguard.store.resume import Request
 from ganguard.store.scheduled import plan_of
@@ -187,13 +188,18 @@ class ProganTraining:
         trials.run(self._say)
         for level, fitting in trials.fitting.items():
             self._pieces[level] = max(1, fitting)
+        pairs = {p.level: progan_start.pair_bytes(self._generator, self._critic, p.level) for p in schedule.phases}
+        weights = Path(self._config.weights_dir)
+        copies = not durable.read_only_protects(weights)
         lines = progan_start.table(
             schedule,
             images=len(self._pyramid),
             batch_sizes=self._config.pieces,
             accumulation=self._config.gradient_accumulation_steps,
             seconds=trials.seconds,
-            pairs={p.level: progan_start.pair_bytes(self._generator, self._critic, p.level) for p in schedule.phases},
+            pairs=pairs,
+            kept=progan_start.largest_in_all(schedule, pairs, aliases_are_copies=copies),
+            free=durable.free_bytes(weights),
             seen=seen,
         )
         for line in lines:

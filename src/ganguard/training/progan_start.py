@@ -13,30 +13,40 @@ from ganguard.training.progan_schedule import Phase, Schedule
 FEW_IMAGES = 100_000  # a level that sees fewer is warned about
 _OF_THE_PAPER = "the paper: 1.2 million"
 _FLOAT = 4  # bytes
+_A_TENSOR = 320  # bytes that the format takes for each, beside its values
+_BESIDE = 20_000  # random states, settings, history, the two summaries
 _BESIDE_ENDS = 5  # pairs that are kept beside each size's end
 
 
-def in_use(network: torch.nn.Module, level: int) -> int:
-    """Parameters that get gradients somewhere in the fade to ``level``, and so have moments at its end."""
+def in_use(network: torch.nn.Module, level: int) -> list[torch.nn.Parameter]:
+    """What gets gradients somewhere in the fade to ``level``, and so has moments at its end."""
     layers = ("to_image", "from_image")
-    count = 0
+    found = []
     for name, parameter in network.named_parameters():
         layer, *rest = name.split(".")
         index = int(rest[0]) if rest[0].isdigit() else -1
         used = index in (level - 1, level) if layer in layers else index < level
-        count += parameter.numel() if used else 0
-    return count
+        found += [parameter] if used else []
+    return found
 
 
 def pair_bytes(generator: ProgressiveGenerator, critic: ProgressiveCritic, level: int) -> int:
     """About how large a pair is at ``level``: all weights, the average of the generator, moments of what is in use."""
-    weights = 2 * _count(generator) + _count(critic)
-    moments = 2 * (in_use(generator, level) + in_use(critic, level))
-    return (weights + moments) * _FLOAT
+    weights = [*generator.parameters(), *generator.parameters(), *critic.parameters()]
+    trained = [*in_use(generator, level), *in_use(critic, level)]
+    tensors = len(weights) + 3 * len(trained)  # two moments and a count of steps of each
+    return _FLOAT * sum(p.numel() for p in (*weights, *trained, *trained)) + tensors * _A_TENSOR + _BESIDE
 
 
-def _count(network: torch.nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
+def largest_in_all(schedule: Schedule, pairs: Mapping[int, int], *, aliases_are_copies: bool) -> int:
+    """Bytes that the checkpoints of a training take at most.
+
+    Args:
+        pairs: bytes of one, by level.
+        aliases_are_copies: where the folder's files cannot be protected, the fixed names take a pair more.
+    """
+    beside = _BESIDE_ENDS + aliases_are_copies
+    return sum(pairs[phase.level] for phase in schedule.phases) + beside * pairs[schedule.phases[-1].level]
 
 
 def table(
@@ -47,6 +57,8 @@ def table(
     accumulation: int,
     seconds: Mapping[int, float],
     pairs: Mapping[int, int],
+    kept: int,
+    free: int,
     seen: int,
 ) -> Iterator[str]:
     """Lines for the levels from the one under way on.
@@ -56,6 +68,8 @@ def table(
         batch_sizes: images that are worked on at once, by level.
         seconds: for one image, by level, as far as known.
         pairs: bytes of a checkpoint, by level; of all levels of the schedule.
+        kept: bytes that the checkpoints take in all.
+        free: bytes on their disk.
         seen: images seen so far.
     """
     phases = [phase for phase in schedule.phases if phase.ends > max(seen, phase.fades_from)]
@@ -69,11 +83,12 @@ def table(
             f"{'~ ' + time:>10} {size(pairs[phase.level]):>9}"
         )
     yield _total(phases, seconds, seen)
-    kept = sum(pairs[phase.level] for phase in schedule.phases) + _BESIDE_ENDS * pairs[schedule.phases[-1].level]
     yield (
-        f"Checkpoints will take up to {size(kept)}: each size's end, the two newest, a save within an epoch, an "
+        f"Checkpoints will take up to {size(kept)} in all: each size's end, the two newest, a save within an epoch, an "
         "emergency, and one that is being written."
     )
+    if kept > free:
+        yield f"Note: only {size(free)} are free there. Training begins all the same, and tells where a save fails."
     few = [f"{size_of(p.level)}" for p in schedule.phases if p.ends - p.fades_from < FEW_IMAGES]
     if few:
         yield (

@@ -16,7 +16,8 @@ from ganguard.training.progan_schedule import Stage
 from ganguard.training.progan_step import ProgressiveStep, out_of_memory, release_memory
 
 _ENOUGH_S = 2.0  # of measuring on a CPU; what is larger is then reckoned
-_FEW = 4  # images of a trial on a CPU
+_FEW = 4  # images of a trial on a CPU, where all that are worked on at once would take long
+_QUICK_S = 0.3
 _TRIES = 3
 _FADING = 0.5  # a fade takes the most memory
 
@@ -65,11 +66,16 @@ class Trials:
                 cost = [multiplications(self._step.generator, self._step.critic, i) for i in (last, level)]
                 self.seconds[level] = self.seconds[last] * cost[1] / cost[0]
                 continue
-            count = min(_FEW, self._asked[level])
-            tries = [self._updates(level, count)]
+            asked = self._asked[level]
+            few = min(_FEW, asked)
+            tries = [self._seconds_each(level, few)]
+            count = asked if tries[0] * asked < _QUICK_S else few
             while len(tries) < _TRIES and time.monotonic() - began < _ENOUGH_S:
-                tries.append(self._updates(level, count))
-            self.seconds[level] = min(tries) / count  # the first is slower, and others may use the machine
+                tries.append(self._seconds_each(level, count))
+            self.seconds[level] = min(tries)  # the first is slower, and others may use the machine
+
+    def _seconds_each(self, level: int, count: int) -> float:
+        return self._updates(level, count) / count
 
     def _try_on_card(self, level: int, say: Callable[[str], None]) -> None:
         count = self._asked[level]

@@ -201,6 +201,7 @@ class Guard:
         try:
             self._session.keeper.honour_stop()  # one may have been asked for since
         except BaseException:
+            self._session.keeper.say_goodbye()
             self._entered.close()
             raise
         return self
@@ -208,7 +209,8 @@ class Guard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._entered:
+        with self._entered, contextlib.ExitStack() as last:
+            last.callback(self._session.keeper.say_goodbye)
             if kind is None:
                 self._finish()
             elif not issubclass(kind, Stopped | NotSaved):
@@ -345,6 +347,22 @@ class Guard:
                 "are not compared: the best begins anew."
             )
         return True
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for: something long in an epoch's tail may be broken off then, for ``leave``."""
+        return self._session.keeper.stopping
+
+    def leave(self) -> None:
+        """Save and leave at once where a stop was asked for, in an epoch's tail, all of which runs again at resume.
+
+        Raises:
+            Stopped, NotSaved: see ``ganguard.errors``.
+            UsageError: outside the tail.
+        """
+        if not self._course.in_tail:
+            raise UsageError("guard.leave() is for an epoch's tail; elsewhere the guard leaves by itself.")
+        self._session.keeper.honour_stop()
 
     def save(self, *, milestone: bool = False) -> None:
         """Save at the next batch boundary, or at the epoch's end when called in its tail.

@@ -65,6 +65,7 @@ class Keeper:
         self.asked_for = False  # guard.save(), or a score that is the best
         self.milestone = False  # what is asked for is to be kept for good
         self.saved: tuple[int, int, int] | None = None  # where the newest save is
+        self._leaving = False  # a stop is being honoured
         self._stop = stop
         self._course = course
         self._intervals = intervals
@@ -142,6 +143,11 @@ class Keeper:
         return entry is not None
 
     @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._stop.requested is not None
+
+    @property
     def unsaved(self) -> bool:
         """Whether the state at this position is not on disk."""
         return self._course.position.here not in ((0, 0, 0), self.saved)
@@ -161,10 +167,15 @@ class Keeper:
         newest = self.saver.newest
         if newest and newest.summary and not newest.summary.finite:
             self._say(f"{newest.path.name} holds parameters that are not finite: it is not resumed unasked.")
-        self._say(f"{self.on_disk()} {console.how_to_go_on()}")
+        self._leaving = True
         if self.unsaved:
             raise NotSaved
         raise Stopped(number)
+
+    def say_goodbye(self) -> None:
+        """The last line of a run that was stopped: what is on disk, and how to go on."""
+        if self._leaving:
+            self._say(f"{self.on_disk()} {console.how_to_go_on()}")
 
     def finish(self) -> None:
         """The loop ended, or was left by break or return: nothing stays unsaved.

@@ -1,7 +1,13 @@
 """Mistakes typed at gan.py: one clear sentence, the documented exit code, nothing changed."""
 
+import contextlib
+import os
+import subprocess
+import sys
+
 import pytest
-from typed import GAN, TINY, run
+import torch
+from typed import GAN, TINY, differences, run, run_and_signal
 
 WRONG = {
     "no such loss": (["--loss", "hing"], 2, "--loss"),
@@ -75,6 +81,55 @@ def test_what_may_not_change_is_refused_before_anything_is_said_or_decoded(tmp_p
     assert "label_names" in done.stderr
     assert "critic_steps" not in done.stdout
     assert "Request" not in done.stderr
+
+
+def test_the_learning_rate_is_on_record_and_said_where_the_decay_moves_it(tmp_path):
+    """And an epoch too short for the generator's turn is said once."""
+    words = (*TINY, "--decay-epochs", 2, "--critic-steps", 20)
+    done = run(GAN, *words, "--epochs", 2, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("the generator took no step") == 1
+    assert "In epoch 1 the generator took no step" in done.stdout
+    done = run(GAN, "--epochs", 4, cwd=tmp_path)
+    assert "The learning rate is 0.0004 now, it was 0: its decay ends with epoch 4 and takes 2 epochs;" in done.stdout
+    history = torch.load(tmp_path / "checkpoints/latest_checkpoint.pth", weights_only=True)["history"]["epochs"]
+    assert [row["learning_rate"] for row in history] == pytest.approx([2e-4, 0, 2e-4, 0])
+    assert "learning rate is" not in run(GAN, cwd=tmp_path).stdout
+
+
+def test_a_stop_while_fid_is_measured_leaves_at_once_and_the_same_epoch_is_scored_later(tmp_path):
+    """The way to go on is the last line, below the chart."""
+    words = (*TINY, "--epochs", 2, "--fid-every", 2, "--fid-samples", 400)
+    for name in ("stopped", "whole"):
+        (tmp_path / name).mkdir()
+    code, text = run_and_signal(GAN, *words, cwd=tmp_path / "stopped", at="FID: taking in")
+    assert code == 130, text
+    assert "The FID of epoch 2 was broken off" in text
+    assert "This run, epoch 1:" in text
+    assert "To go on: " in text.splitlines()[-1]
+    assert run(GAN, cwd=tmp_path / "stopped").returncode == 0
+    assert run(GAN, *words, cwd=tmp_path / "whole").returncode == 0
+    last = "checkpoints/checkpoint_epoch_002.pth"
+    assert differences(tmp_path / "stopped" / last, tmp_path / "whole" / last) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
+def test_the_chart_has_blocks_on_a_terminal_that_shows_them(tmp_path):
+    import pty
+
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*GAN, *TINY, "--epochs", "2"], cwd=tmp_path, stdout=theirs, env={**os.environ, "PYTHONIOENCODING": "utf-8"}
+    )
+    os.close(theirs)
+    text = b""
+    with contextlib.suppress(OSError):  # the terminal's end
+        while part := os.read(ours, 4096):
+            text += part
+    os.close(ours)
+    assert process.wait(60) == 0
+    chart = text.decode().partition("This run, epochs 1 to 2:")[2]
+    assert "█" in chart
 
 
 def test_another_loss_does_not_go_on_with_a_run(tmp_path):

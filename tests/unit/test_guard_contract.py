@@ -279,6 +279,32 @@ def test_a_score_made_with_something_else_begins_the_best_anew(guarded, said):
     assert again.best["epoch"] == 4
 
 
+def test_leaving_within_a_tail_repeats_all_of_it(guarded, said):
+    """And only there: elsewhere the guard leaves by itself."""
+    tails = []
+
+    def tail(guard, epoch):
+        tails.append(epoch)
+        guard.leave()
+        if epoch == 2 and tails.count(2) == 1:
+            signal.raise_signal(signal.SIGINT)
+            assert guard.stopping
+            guard.leave()
+        guard.score(fid=10.0 - epoch)
+
+    guard, made = guarded()
+    with pytest.raises(Stopped):
+        run(guard, made, epochs=3, tail=tail)
+    assert [row["fid"] for row in guard.history] == [9.0]
+    assert "To go on" in said[-1]
+    again, made = guarded()
+    run(again, made, epochs=3, tail=tail)
+    assert tails == [1, 2, 2, 3]
+    assert [row["fid"] for row in again.history] == [9.0, 8.0, 7.0]
+    with again, pytest.raises(UsageError, match="tail"):
+        again.leave()
+
+
 def test_means_in_the_tail_are_those_of_the_epochs_row(guarded):
     seen = []
     guard, made = guarded()

@@ -273,13 +273,13 @@ def test_a_score_that_is_broken_off_leaves_nothing(tmp_path):
         if len(calls) in (2, 6):
             raise KeyboardInterrupt
 
-    fid = fid_of(Images(), tmp_path / "broken off", between=between)
+    fid = fid_of(Images(), tmp_path / "broken off")
     with pytest.raises(KeyboardInterrupt):
-        fid.score(generator_of())
+        fid.score(generator_of(), between=between)
     assert not (tmp_path / "broken off").exists()
     with pytest.raises(KeyboardInterrupt):
-        fid.score(generator_of())
-    assert fid.score(generator_of()) == expected
+        fid.score(generator_of(), between=between)
+    assert fid.score(generator_of(), between=between) == expected
 
 
 def test_too_few_samples_are_said_once(tmp_path):

@@ -45,6 +45,14 @@ def test_every_value_is_in_its_panel():
     assert panels["FID (lower is better)"]["fid"] == ([5, 10, 15, 20, 25, 30], [60, 55, 50, 45, 40, 45])
 
 
+def test_a_learning_rate_has_a_panel_where_it_changes():
+    constant = [row | {"learning_rate": 4e-4} for row in history(6)]
+    assert drawn(constant) == drawn(history(6))
+    falling = [row | {"learning_rate": 4e-4 / row["epoch"]} for row in history(6)]
+    (line,) = drawn(falling)["learning rate"].values()
+    assert line == ([1, 2, 3, 4, 5, 6], [4e-4 / e for e in range(1, 7)])
+
+
 def test_the_best_fid_is_marked():
     panel = drawn(history(40))["FID (lower is better)"]
     assert panel["best: 40\nin epoch 25"] == ([25], [40])

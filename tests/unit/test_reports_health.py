@@ -30,6 +30,11 @@ def test_first_last_and_best_are_named():
     assert by_name["images_per_second"].endswith("first 800  last 800  best 800")
 
 
+def test_a_learning_rate_that_never_changes_takes_no_line():
+    assert "learning_rate" not in "".join(chart(history(8, learning_rate=lambda e: 4e-4)))
+    assert "learning_rate" in "".join(chart(history(8, learning_rate=lambda e: 4e-4 / e)))
+
+
 def test_a_curve_runs_from_low_to_high():
     line = chart(history(8, loss_d=float), encoding="utf-8")[1]
     assert line.split()[1] == "▁▂▃▄▅▆▇█"

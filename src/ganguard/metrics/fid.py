@@ -83,7 +83,6 @@ class Fid:
         device: where features are extracted.
         reals_at_most: more real images than these are not used.
         batch_size: images at a time.
-        between: called after every batch; what it raises (a stop that was asked for) leaves the score.
         say: told what happens, a line at a time.
 
     Raises:
@@ -101,7 +100,6 @@ class Fid:
         device: torch.device | str = "cpu",
         reals_at_most: int = REALS_AT_MOST,
         batch_size: int = _BATCH,
-        between: Callable[[], object] = lambda: None,
         say: Say = print,
     ) -> None:
         for number, what in ((samples, "generated"), (min(reals_at_most, len(dataset)), "real")):
@@ -114,7 +112,6 @@ class Fid:
         self._seed = seed
         self._reals = min(reals_at_most, len(dataset))
         self._batch_size = batch_size
-        self._between = between
         self._say = say
         self._real: Sums | None = None
         if samples < extractor.features:
@@ -123,19 +120,22 @@ class Fid:
                 f"comes out too high, and varies more. It still ranks this run's epochs."
             )
 
-    def score(self, sample: Sample) -> Score:
+    def score(self, sample: Sample, *, between: Callable[[], object] = lambda: None) -> Score:
         """The distance of what ``sample`` generates.
+
+        Args:
+            between: called after every batch; what it raises leaves the score.
 
         Raises:
             UsageError: the images have another shape than the real ones.
         """
         with streams.kept():  # whatever torchmetrics, or a data set that is decoded on the way, may draw
             if self._real is None:
-                self._real = self._real_sums()
+                self._real = self._real_sums(between)
             about = self._about(self._real)
             metric = _metric(self._extractor)
             self._real.give_to(metric)
-            finite = self._add_generated(metric, sample, self._real)
+            finite = self._add_generated(metric, sample, self._real, between)
             return Score(_distance(metric) if finite else float("nan"), about)
 
     def _about(self, real: Sums) -> dict[str, str | int]:
@@ -150,16 +150,16 @@ class Fid:
             "reals": self._reals,
         }
 
-    def _real_sums(self) -> Sums:
+    def _real_sums(self, between: Callable[[], object]) -> Sums:
         key = {**self._what_is_real(), "fingerprint": self._dataset.fingerprint}
         path = real_sums.path_for(self._cache_dir, self._dataset.name, key)
         found = real_sums.read(path, key, self._extractor.features)
         if found is None:
-            found = self._computed()
+            found = self._computed(between)
             real_sums.write(path, key, found, self._say)
         return found
 
-    def _computed(self) -> Sums:
+    def _computed(self, between: Callable[[], object]) -> Sums:
         self._say(f"FID: taking in {self._reals:,} real images, once.")
         metric, digest, shape = _metric(self._extractor), xxhash.xxh3_128(), (0, 0)
         with Progress(self._reals, "FID: real images", self._say) as progress:
@@ -169,10 +169,12 @@ class Fid:
                 digest.update(images.contiguous().numpy().data)
                 shape = (images.shape[1], images.shape[-1])
                 progress.advance(len(rows))
-                self._between()
+                between()
         return Sums.of(metric, pixels=digest.hexdigest()[:16], channels=shape[0], size=shape[1])
 
-    def _add_generated(self, metric: real_sums.Metric, sample: Sample, real: Sums) -> bool:
+    def _add_generated(
+        self, metric: real_sums.Metric, sample: Sample, real: Sums, between: Callable[[], object]
+    ) -> bool:
         """Whether all images were finite; stops at the first that aren't."""
         generator = torch.Generator().manual_seed(streams.derive(self._seed, "fid"))
         labels = torch.from_numpy(np.array(self._dataset.labels))
@@ -186,7 +188,7 @@ class Fid:
                     f"{(real.channels, real.size, real.size)}. Open the data with the generator's size and channels."
                 )
             metric.update(images, real=False)
-            self._between()
+            between()
         return True
 
     def _batches(self, count: int) -> Iterator[NDArray[np.int64]]:

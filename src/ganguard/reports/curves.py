@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Rows = Sequence[Mapping[str, Any]]
 
 SPEED = "images_per_second"
+LEARNING_RATE = "learning_rate"
 NO_VALUES = {"epoch", "step", "images"}  # keys that say where, not what
 _MARKED_UP_TO = 60  # epochs; beyond, single points run into each other
 _THIN_FROM = 500  # epochs
@@ -28,10 +29,11 @@ _WIDTH, _PANEL_HEIGHT, _DPI = 9.0, 2.8, 100  # inches, inches, pixels an inch
 def save_curves(rows: Rows, path: str | Path, *, title: str = "") -> None:
     """Draw a run's history as a PNG at ``path``; without rows, nothing.
 
-    One panel holds the values whose names begin with ``fid`` (the best is marked), one ``images_per_second``, one all
-    others. Values that are not finite leave gaps. Drawn anew from all rows, so that nothing overlaps or lacks after a
-    resume; the same rows give the same bytes with the same matplotlib. The file appears whole or not at all; it is not
-    flushed to the disk, since it can be made again. Draws no random numbers and leaves matplotlib's settings alone.
+    One panel holds the values whose names begin with ``fid`` (the best is marked), one ``images_per_second``, one
+    ``learning_rate`` where it changes, one all others. Values that are not finite leave gaps. Drawn anew from all rows,
+    so that nothing overlaps or lacks after a resume; the same rows give the same bytes with the same matplotlib. The
+    file appears whole or not at all; it is not flushed to the disk, since it can be made again. Draws no random numbers
+    and leaves matplotlib's settings alone.
 
     Args:
         rows: one dict a finished epoch: ``epoch`` (from 1), ``step`` (iterations), maybe ``images``, and named numbers;
@@ -61,6 +63,12 @@ def value_names(rows: Rows) -> list[str]:
     """Names of the numbers in a history, in the order in which they first come."""
     numbers = (n for row in rows for n, v in row.items() if n not in NO_VALUES and isinstance(v, int | float))
     return list(dict.fromkeys(numbers))
+
+
+def shown_names(rows: Rows) -> list[str]:
+    """``value_names`` without a learning rate that never changes."""
+    rates = {row[LEARNING_RATE] for row in rows if LEARNING_RATE in row}
+    return [name for name in value_names(rows) if name != LEARNING_RATE or len(rates) > 1]
 
 
 def comparable(rows: Rows, name: str) -> list[Mapping[str, Any]]:
@@ -93,12 +101,11 @@ def _matplotlib_by_itself() -> Iterator[None]:
 def _figure(rows: Rows, title: str) -> Figure:
     from matplotlib.figure import Figure
 
-    names = value_names(rows)
+    names = shown_names(rows)
     scores = [n for n in names if n.startswith("fid")]
-    others = [n for n in names if n != SPEED and n not in scores]
-    panels = [(kind, shown) for kind, shown in ((_losses, others), (_scores, scores), (_speed, [SPEED])) if shown]
-    if SPEED not in names:
-        panels = [panel for panel in panels if panel[0] is not _speed]
+    others = [n for n in names if n not in (SPEED, LEARNING_RATE, *scores)]
+    alone = ((_speed, [n for n in names if n == SPEED]), (_learning_rate, [n for n in names if n == LEARNING_RATE]))
+    panels = [(kind, shown) for kind, shown in ((_losses, others), (_scores, scores), *alone) if shown]
     figure = Figure(figsize=(_WIDTH, _PANEL_HEIGHT * max(1, len(panels)) + 0.6), layout="constrained")
     axes = figure.subplots(max(1, len(panels)), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (draw, shown) in zip(axes, panels, strict=False):
@@ -140,6 +147,12 @@ def _speed(axis: Axes, rows: Rows, names: Sequence[str]) -> None:
     axis.plot(_epochs(rows), values, color="tab:green", **_look(rows))
     axis.set_ylabel("images per second")
     axis.set_ylim(0, 1.1 * max((v for v in values if math.isfinite(v) and v > 0), default=1.0))
+
+
+def _learning_rate(axis: Axes, rows: Rows, names: Sequence[str]) -> None:
+    having = [row for row in rows if names[0] in row]
+    axis.plot(_epochs(having), [float(row[names[0]]) for row in having], color="tab:brown", **_look(having))
+    axis.set_ylabel("learning rate")
 
 
 def _epochs(rows: Rows) -> list[int]:

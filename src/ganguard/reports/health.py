@@ -12,7 +12,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from ganguard.reports.curves import SPEED, Rows, best_of, comparable, value_names
+from ganguard.reports.curves import SPEED, Rows, best_of, comparable, shown_names
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII = ".:-=+*#@"  # from low to high, for terminals without blocks, as Windows' cp1252
@@ -33,7 +33,7 @@ def chart(rows: Rows, *, width: int = 80, encoding: str | None = None) -> list[s
         width: columns; at least 60 are taken.
         encoding: what the terminal shows; None: standard output's.
     """
-    names = value_names(rows)
+    names = shown_names(rows)
     if not names:
         return []
     ramp = _ramp(encoding or getattr(sys.stdout, "encoding", None) or "ascii")

@@ -25,6 +25,8 @@ class TrainingLine:
         self._shown = self._began = time.monotonic()
         self._seen = 0  # images since the start of this process
         self._bar: Any = None
+        self.encoding = getattr(sys.stdout, "encoding", None)
+        """What the terminal shows. The bar puts something in standard output's place that does not tell."""
 
     def __enter__(self) -> Self:
         with contextlib.suppress(*_DISPLAY_FAILURES):

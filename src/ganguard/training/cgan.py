@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ganguard.networks.cgan import build_critic, build_generator
 from ganguard.networks.cgan_spec import CganSpec
 from ganguard.networks.ema import GeneratorAverage
 from ganguard.networks.presets import default_width
-from ganguard.reports import console, health
+from ganguard.reports import console
 from ganguard.reports.training_line import TrainingLine
 from ganguard.store import resume
 from ganguard.store.resume import Request
@@ -171,14 +171,11 @@ class CganTraining:
         loader, config = self._loader(), self._config
         with TrainingLine(len(self._images), config.epochs) as line:
             guard = self._guard(line)
-            try:
-                with guard, contextlib.closing(self._reports(guard, line)) as reports:
-                    for epoch in guard.epochs(config.epochs):
-                        self._train_epoch(guard, loader, line, reports)
-                        reports.epoch_ended(epoch)
-            finally:
-                for text in health.chart(guard.history):
-                    line.say(text)
+            with guard, contextlib.closing(self._reports(guard, line)) as reports:
+                self._tell_learning_rate(guard, line)
+                for epoch in guard.epochs(config.epochs):
+                    self._train_epoch(guard, loader, line, reports)
+                    reports.epoch_ended(epoch)
         console.say(f"Finished: {config.epochs} epochs; the newest checkpoint is in {guard.folder}.")
 
     def _reports(self, guard: Guard, line: TrainingLine) -> CganReports:
@@ -212,13 +209,32 @@ class CganTraining:
         if seen := guard.images - seen_before:
             float(latest["loss_d"])  # waits for the device
             guard.log(images_per_second=seen / max(time.monotonic() - began, _CLOCK_TICK_S))
+        guard.log(learning_rate=self._preset.learning_rate * self._decay(guard.images))
 
-    def _set_learning_rates(self, images_seen: int) -> None:
-        factor = linear_decay(
+    def _decay(self, images_seen: int, *, settings: Mapping[str, Any] | None = None) -> float:
+        """The factor of the learning rates, under these settings or others."""
+        settings = settings or asdict(self._config)
+        return linear_decay(
             images_seen=images_seen,
             images_an_epoch=len(self._images),
-            epochs=self._config.epochs,
-            decay_epochs=self._config.decay_epochs,
+            epochs=settings["epochs"],
+            decay_epochs=settings["decay_epochs"],
         )
+
+    def _set_learning_rates(self, images_seen: int) -> None:
         rate = self._preset.learning_rate
-        scale_learning_rates(self._optimizers, (rate, rate * self._preset.critic_learning_rate_factor), factor)
+        rates = (rate, rate * self._preset.critic_learning_rate_factor)
+        scale_learning_rates(self._optimizers, rates, self._decay(images_seen))
+
+    def _tell_learning_rate(self, guard: Guard, line: TrainingLine) -> None:
+        """Say where another number of epochs moved the decay, and with it the rate at this position."""
+        if not {"epochs", "decay_epochs"} <= set(self._before):
+            return
+        now, then = self._decay(guard.images), self._decay(guard.images, settings=self._before)
+        if now != then:
+            rate, config, before = self._preset.learning_rate, self._config, self._before
+            line.say(
+                f"The learning rate is {rate * now:.4g} now, it was {rate * then:.4g}: its decay ends with epoch "
+                f"{config.epochs} and takes {config.decay_epochs} epochs; before, it was to end with epoch "
+                f"{before['epochs']} and to take {before['decay_epochs']}."
+            )

@@ -14,6 +14,7 @@ from ganguard.errors import SaveFailed
 from ganguard.guard import Guard
 from ganguard.metrics import Fid, Score
 from ganguard.networks.cgan_spec import CganSpec
+from ganguard.reports import health
 from ganguard.reports.board import Board
 from ganguard.reports.curves import save_curves, value_names
 from ganguard.reports.grids import save_grid
@@ -24,6 +25,10 @@ from ganguard.training.cgan_samples import FixedLatents, make_images
 
 _BOARD_EVERY = 50  # steps; a value there waits for the device
 _DRAWING_SHARE = 50  # the curves take at most one part in so many of the time
+
+
+class _BrokenOff(Exception):
+    """A stop was asked for while the generator was scored."""
 
 
 class CganReports:
@@ -62,6 +67,7 @@ class CganReports:
         self._board.epochs(guard.history)
         self._not_drawn: list[dict[str, Any]] = []
         self._draw_again_at = 0.0
+        self._told_no_turn = False
         self._best = BestPair(root / "models" / f"cgan_{guard.run}")
         for text in self._best.mend():
             line.say(text)
@@ -75,6 +81,7 @@ class CganReports:
         """In an epoch's tail: samples and score where they are due, then curves."""
         row: dict[str, Any] = {"epoch": epoch, "step": self._guard.step, "images": self._guard.images}
         row |= self._guard.means
+        self._tell_no_turn(epoch, row)
         if self._due(epoch, self._fid_every) and self._fid is not None:
             score = self._score(self._fid, epoch)
             row |= {"fid": score.value, "about": score.about}
@@ -88,10 +95,21 @@ class CganReports:
         self._line.say(f"epoch {epoch}: {shown}")
 
     def close(self) -> None:
-        """Draw what was not drawn yet."""
+        """Draw what was not drawn yet, and the chart."""
         self._board.close()
         if self._not_drawn:
             self._draw()
+        for text in health.chart(self._guard.history, encoding=self._line.encoding):
+            self._line.say(text)
+
+    def _tell_no_turn(self, epoch: int, row: Mapping[str, Any]) -> None:
+        """Say once where an epoch has fewer batches than the critic has steps."""
+        if "loss_d" in row and "loss_g" not in row and not self._told_no_turn:
+            self._told_no_turn = True
+            self._line.say(
+                f"In epoch {epoch} the generator took no step: the critic takes more steps before one of the generator "
+                "than an epoch has batches. Lower --critic-steps or --batch-size."
+            )
 
     def _due(self, epoch: int, every: int) -> bool:
         return every > 0 and (epoch % every == 0 or epoch == self._epochs)
@@ -113,10 +131,19 @@ class CganReports:
             latents = torch.randn(len(labels), self._spec.latent_size, generator=generator)
             return make_images(self._generator, latents, labels, device=self._device)
 
-        score = fid.score(sample)
+        try:
+            score = fid.score(sample, between=self._break_off_if_stopping)
+        except _BrokenOff:
+            self._line.say(f"The FID of epoch {epoch} was broken off; it is measured when the run goes on.")
+            self._guard.leave()
+            raise
         if self._guard.score(fid=score.value, about=score.about):
             self._keep_best(epoch)
         return score
+
+    def _break_off_if_stopping(self) -> None:
+        if self._guard.stopping:
+            raise _BrokenOff
 
     def _keep_best(self, epoch: int) -> None:
         step, score = self._guard.step, self._guard.best or {}

@@ -38,6 +38,55 @@ def test_the_settings_that_people_edit_are_all_there():
     assert set(map(str.lower, constants())) <= {item.name for item in fields(ProganConfig)}
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("DATA_DIR", 3, "takes text, not 3"),
+        ("DATA_DIR", None, "takes text, not None"),
+        ("WEIGHTS_DIR", "", "takes text, not ''"),
+        ("OUTPUT_DIR", 7, "takes text, not 7"),
+        ("START_TRAIN_AT_IMG_SIZE", None, "takes a whole number, not None"),
+        ("START_TRAIN_AT_IMG_SIZE", "8", "takes a whole number, not '8'"),
+        ("LEARNING_RATE", "1e-3", "takes a number, not '1e-3'"),
+        ("LEARNING_RATE", float("nan"), "takes a number, not nan"),
+        ("LAMBDA_GP", float("inf"), "takes a number, not inf"),
+        ("Z_DIM", 2.5, "takes a whole number, not 2.5"),
+        ("CRITIC_ITERATIONS", True, "takes a whole number, not True"),
+        ("AUTO_SAVE_EVERY_N_BATCHES", None, "takes a whole number, not None"),
+        ("SAVE_MODEL", "no", "takes True or False, not 'no'"),
+        ("LOAD_MODEL", "yes", "takes True or False, not 'yes'"),
+        ("CHECKPOINT_GEN_SAVE", 5, "takes text, not 5"),
+        ("BATCH_SIZES", 16, "takes a list of whole numbers, one a size, such as [16, 16, 12], not 16"),
+        ("PROGRESSIVE_EPOCHS", [0, 0], "trains nothing"),
+    ],
+)
+def test_a_value_that_cannot_be_gets_a_sentence_with_its_name(name, value, message):
+    with pytest.raises(UsageError, match=f"{name} .*") as refused:
+        ProganConfig(**{name.lower(): value})
+    assert message in str(refused.value)
+
+
+def test_numbers_may_be_written_another_way():
+    """``256 / 2`` is 128.0, and 0 a usual way to write False."""
+    config = ProganConfig(in_channels=256 / 2, lambda_gp=10, load_model=0, save_model=1)
+    assert (config.in_channels, config.lambda_gp, config.load_model, config.save_model) == (128, 10.0, False, True)
+    assert [type(v) for v in (config.in_channels, config.lambda_gp, config.load_model)] == [int, float, bool]
+
+
+def test_a_constant_that_is_no_setting_is_named_with_the_one_that_was_meant():
+    with pytest.raises(UsageError, match=r"BATCH_SIZE at .* Did you mean BATCH_SIZES"):
+        edited({"BATCH_SIZE": 3})
+
+
+def test_a_file_that_is_typed_is_gone_on_from_although_the_constant_starts_afresh():
+    afresh = ProganConfig(load_model=False, checkpoint_gen="old.pth")
+    assert progan._request(afresh, {}, branch=False).afresh
+    typed = progan._request(afresh, {"checkpoint_gen": "old.pth"}, branch=False)
+    assert (typed.file, typed.afresh) == (Path("weights/old.pth"), False)
+    with pytest.raises(UsageError, match="--checkpoint-gen"):
+        progan._request(afresh, {"checkpoint_gen": "old.pth", "load_model": False}, branch=False)
+
+
 def test_as_they_are_shipped_none_counts_as_edited():
     assert edited(constants()) == {}
 
@@ -86,7 +135,7 @@ def test_a_constant_that_is_no_setting_is_named():
     [
         ({"batch_sizes": [16, 0]}, r"BATCH_SIZES \(--batch-sizes\) takes 1 to 9 numbers of at least 1"),
         ({"batch_sizes": [16, 16]}, "BATCH_SIZES .* has 2 numbers for the 9 sizes up to 1024 px"),
-        ({"batch_sizes": 16}, "takes whole numbers"),
+        ({"batch_sizes": 16}, "takes a list of whole numbers"),
         ({"progressive_epochs": []}, "PROGRESSIVE_EPOCHS"),
         ({"progressive_epochs": [20] * 10}, "1 to 9 numbers"),
         ({"progressive_epochs": [1.5]}, "whole numbers"),
@@ -220,12 +269,14 @@ def test_a_named_file_is_gone_on_from_and_the_newest_ones_fixed_name_means_the_n
     """People leave CHECKPOINT_GEN at the file that is saved to: the first start must not demand it."""
     monkeypatch.chdir(tmp_path)
     for name in ("generator_emoji_local.pth", "weights/generator_emoji_local.pth"):
-        assert progan._request(ProganConfig(checkpoint_gen=name), typed=False, branch=False) == Request()
-        assert progan._request(ProganConfig(checkpoint_gen=name), typed=True, branch=False) == Request(required=True)
+        assert progan._request(ProganConfig(checkpoint_gen=name), {}, branch=False) == Request()
+        assert progan._request(ProganConfig(checkpoint_gen=name), {"checkpoint_gen": name}, branch=False) == Request(
+            required=True
+        )
     named = ProganConfig(checkpoint_gen="other/g.pth", checkpoint_critic="other/c.pth", load_model=True)
     expected = Request(required=True, file=Path("other/g.pth"), companion=Path("other/c.pth"))
-    assert progan._request(named, typed=False, branch=False) == expected
+    assert progan._request(named, {}, branch=False) == expected
     in_weights = ProganConfig(checkpoint_gen="EMERGENCY_generator_1.pth")
-    assert progan._request(in_weights, typed=False, branch=False).file == Path("weights/EMERGENCY_generator_1.pth")
+    assert progan._request(in_weights, {}, branch=False).file == Path("weights/EMERGENCY_generator_1.pth")
     afresh = ProganConfig(checkpoint_gen="other/g.pth", load_model=False)
-    assert progan._request(afresh, typed=False, branch=False) == Request(afresh=True)
+    assert progan._request(afresh, {}, branch=False) == Request(afresh=True)

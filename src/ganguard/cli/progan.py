@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import shlex
 import subprocess
@@ -89,7 +90,9 @@ def edited(constants: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in constants.items():
         key = name.lower()
         if key not in defaults:
-            raise UsageError(f"{name} at the top of progan_local.py is no setting. Take it out.")
+            close = difflib.get_close_matches(key, defaults, n=1)
+            hint = f"Did you mean {close[0].upper()}?" if close else "Take it out, or write it in small letters."
+            raise UsageError(f"{name} at the top of progan_local.py is no setting. {hint}")
         plain = str(value) if isinstance(value, Path) else value
         plain = None if plain == "" and defaults[key] is None else plain
         if _comparable(plain) != _comparable(defaults[key]):
@@ -106,7 +109,7 @@ def _work(argv: Sequence[str], prog: str, constants: Mapping[str, Any]) -> int:
     config_file, branch = arguments.pop("config"), arguments.pop("branch")
     asked_for = (arguments, edited(constants), options.read_toml(config_file, ProganConfig) if config_file else {})
     asked: ProganConfig = options.merge(ProganConfig, *asked_for)
-    request = _request(asked, typed="checkpoint_gen" in arguments, branch=branch)
+    request = _request(asked, arguments, branch=branch)
     running.single_process()
     recorded = _recorded(asked, request)
     config: ProganConfig = options.merge(ProganConfig, *asked_for, recorded)
@@ -114,12 +117,19 @@ def _work(argv: Sequence[str], prog: str, constants: Mapping[str, Any]) -> int:
     return _train(config, request)
 
 
-def _request(config: ProganConfig, *, typed: bool, branch: bool) -> Request:
-    """What is to be gone on from; a file that was ``typed`` is demanded whatever it is called."""
-    if config.load_model is False:
+def _request(config: ProganConfig, typed: Mapping[str, Any], *, branch: bool) -> Request:
+    """What is to be gone on from. A file that was ``typed`` is demanded, whatever the constants say.
+
+    Raises:
+        UsageError: what was typed contradicts itself.
+    """
+    names_file = bool(typed.get("checkpoint_gen"))
+    if config.load_model is False and not names_file:
         return Request(afresh=True, branch=branch)
+    if typed.get("load_model") is False:
+        raise UsageError("--no-load-model starts afresh; it cannot be combined with --checkpoint-gen.")
     return Request(
-        required=typed or config.load_model is True,
+        required=names_file or config.load_model is True,
         file=config.named_file(config.checkpoint_gen),
         companion=config.named_file(config.checkpoint_critic),
         branch=branch,

@@ -232,4 +232,5 @@ def _find(shelf: Shelf, file: Path, digest: str) -> Entry | None:
 
 def _similar(file: Path) -> str:
     close = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob("*.pth")], n=1)
-    return f" Did you mean {file.parent / close[0]}?" if close else " List what is there with --list-checkpoints."
+    there = f" List what is there with: checkpoint_manager.py --checkpoint-dir {file.parent} --list"
+    return f" Did you mean {file.parent / close[0]}?" if close else there

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args, get_type_hints
 
 from ganguard.errors import UsageError
 from ganguard.store.pair import Pair, name_of
@@ -109,6 +110,7 @@ class ProganConfig:
     deterministic: bool | None = _option(None, "make every operation reproducible (default: on a CPU)")
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         for name in ("batch_sizes", "progressive_epochs"):
             self._check_list(name, least=1 if name == "batch_sizes" else 0)
         for name, least in _LEAST.items():
@@ -127,11 +129,19 @@ class ProganConfig:
             raise UsageError(f"{_named('fade_kimg')} needs STABILIZE_KIMG: count both in thousands of images.")
         self._check_levels()
 
+    def _check_kinds(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            if hint is not Numbers:
+                object.__setattr__(self, name, _of_kind(name, getattr(self, name), get_args(hint) or (hint,)))
+
     def _check_list(self, name: str, *, least: int) -> None:
         try:
             numbers = Numbers(getattr(self, name))
         except (TypeError, ValueError) as error:
-            raise UsageError(f"{_named(name)} takes whole numbers, one a size, not {getattr(self, name)}.") from error
+            raise UsageError(
+                f"{_named(name)} takes a list of whole numbers, one a size, such as [16, 16, 12], "
+                f"not {getattr(self, name)!r}."
+            ) from error
         if not numbers or min(numbers) < least or len(numbers) > len(SIZES):
             raise UsageError(
                 f"{_named(name)} takes 1 to {len(SIZES)} numbers of at least {least}, one for each size from 4 px on, "
@@ -149,6 +159,11 @@ class ProganConfig:
             raise UsageError(
                 f"{_named('start_train_at_img_size')} is {self.start_train_at_img_size}, but the last size is "
                 f"{SIZES[self.levels - 1]} px."
+            )
+        if self.stabilize_kimg is None and not any(self.progressive_epochs[self.first_level : self.levels]):
+            raise UsageError(
+                f"{_named('progressive_epochs')} is {self.progressive_epochs}, which trains nothing from "
+                f"{self.start_train_at_img_size} px on: give at least one size an epoch."
             )
 
     @property
@@ -205,6 +220,31 @@ class ProganConfig:
     @property
     def cache_bytes(self) -> int:
         return int(self.cache_limit * _GB)
+
+
+_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
+
+
+def _of_kind(name: str, value: Any, kinds: tuple[Any, ...]) -> Any:
+    """``value`` as the type of its setting; a constant in a file may be anything.
+
+    Raises:
+        UsageError: it cannot be.
+    """
+    kind, *others = kinds
+    if value is None and others:
+        return None
+    if kind is bool and type(value) is int and value in (0, 1):
+        return bool(value)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is int and type(value) is float and value.is_integer():
+        value = int(value)
+    if kind is str and isinstance(value, Path):
+        value = str(value)
+    if type(value) is not kind or value == "" or (kind is float and not math.isfinite(value)):
+        raise UsageError(f"{_named(name)} takes {_WORDS[kind]}, not {value!r}.")
+    return value
 
 
 def _named(name: str) -> str:

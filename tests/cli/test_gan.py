@@ -232,7 +232,7 @@ def test_without_installation_it_prints_the_line_that_installs(tmp_path):
         check=False,
     )
     assert done.returncode == 2
-    assert "pip install -e .[trainers]" in done.stderr
+    assert 'pip install -e ".[trainers]"' in done.stderr
 
 
 def test_ganguard_cgan_is_the_same_command(trained):

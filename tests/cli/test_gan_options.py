@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 
@@ -85,7 +86,7 @@ def test_what_may_not_change_is_refused_before_anything_is_said_or_decoded(tmp_p
 
 def test_the_learning_rate_is_on_record_and_said_where_the_decay_moves_it(tmp_path):
     """And an epoch too short for the generator's turn is said once."""
-    words = (*TINY, "--decay-epochs", 2, "--critic-steps", 20)
+    words = (*TINY, "--decay-epochs", 2, "--critic-steps", 30)
     done = run(GAN, *words, "--epochs", 2, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("the generator took no step") == 1
@@ -130,6 +131,20 @@ def test_the_chart_has_blocks_on_a_terminal_that_shows_them(tmp_path):
     assert process.wait(60) == 0
     chart = text.decode().partition("This run, epochs 1 to 2:")[2]
     assert "█" in chart
+
+
+def test_images_that_moved_are_asked_for_and_the_run_goes_on_with_them(folder, tmp_path):
+    shutil.copytree(folder / "faces", tmp_path / "faces/a")
+    shutil.copytree(folder / "faces", tmp_path / "faces/b")
+    words = (*TINY, "--limit-images", 8, "--batch-size", 2, "--sample-every", 0)
+    assert run(GAN, *words, "--data", "faces", "--epochs", 1, cwd=tmp_path).returncode == 0
+    (tmp_path / "faces").rename(tmp_path / "moved")
+    done = run(GAN, "--epochs", 2, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--data NEWPATH" in done.stderr
+    done = run(GAN, "--epochs", 2, "--data", "moved", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "another one now" not in done.stdout
 
 
 def test_another_loss_does_not_go_on_with_a_run(tmp_path):

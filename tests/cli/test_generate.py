@@ -98,10 +98,16 @@ def test_what_exists_is_never_written_over(folder, here, tmp_path):
     assert len({first[out / "00000_coat.png"], first[out / "00001_coat.png"]}) == 2
 
 
+def test_one_image_of_a_class_in_any_letter_case(folder, here, tmp_path):
+    text = here("--class", "COAT", "--count", 1, "--out", tmp_path / "one", cwd=folder)
+    assert "1 image of epoch 2 is in" in text
+    assert (tmp_path / "one/00000_coat.png").exists()
+
+
 def test_attributes_in_any_order(attributes, here, tmp_path):
-    here("--attributes", "Male, Smiling", "--count", 1, "--out", tmp_path / "both", cwd=attributes)
+    here("--attributes", "Male, Smiling", "--count", 2, "--out", tmp_path / "both", cwd=attributes)
     assert (tmp_path / "both/00000_Smiling_Male.png").exists()
-    here("--attributes", "none", "--count", 1, "--out", tmp_path / "none", cwd=attributes)
+    here("--attributes", "none", "--count", 2, "--out", tmp_path / "none", cwd=attributes)
     assert pixels(tmp_path / "none/00000_none.png").shape == (8, 8, 3)
 
 
@@ -109,15 +115,15 @@ def test_the_best_pair_of_the_run(folder, here, tmp_path):
     shutil.copytree(folder / "checkpoints", tmp_path / "checkpoints")
     BestPair(tmp_path / "models/cgan_run-a").write(*networks(9, spec()), spec=spec(), epoch=9, step=90, score={})
     BestPair(tmp_path / "models/cgan_other").write(*networks(8, spec()), spec=spec(), epoch=8, step=80, score={})
-    assert "images of epoch 9" in here("--checkpoint", "best", "--count", 1, "--out", "out", cwd=tmp_path)
-    assert "images of epoch 8" in here("--checkpoint", "models/cgan_other", "--count", 1, "--out", "b", cwd=tmp_path)
+    assert "images of epoch 9" in here("--checkpoint", "best", "--count", 2, "--out", "out", cwd=tmp_path)
+    assert "images of epoch 8" in here("--checkpoint", "models/cgan_other", "--count", 2, "--out", "b", cwd=tmp_path)
 
 
 def test_the_only_best_pair_where_the_checkpoints_are_gone(here, tmp_path):
     BestPair(tmp_path / "models/cgan_a").write(*networks(9, spec()), spec=spec(), epoch=9, step=90, score={})
-    assert "images of epoch 9" in here("--checkpoint", "best", "--count", 1, "--out", "out", cwd=tmp_path)
+    assert "images of epoch 9" in here("--checkpoint", "best", "--count", 2, "--out", "out", cwd=tmp_path)
     BestPair(tmp_path / "models/cgan_b").write(*networks(8, spec()), spec=spec(), epoch=8, step=80, score={})
-    text = here("--checkpoint", "best", "--count", 1, "--out", "b", cwd=tmp_path, code=3)
+    text = here("--checkpoint", "best", "--count", 2, "--out", "b", cwd=tmp_path, code=3)
     assert "there are models/cgan_a/best_generator.pth, models/cgan_b/best_generator.pth" in text.replace(os.sep, "/")
 
 
@@ -140,31 +146,31 @@ def write_best(folder, epoch):
 def test_a_branch_takes_over_the_best_from_before_it(here, tmp_path):
     branched(tmp_path)
     write_best(tmp_path / "models/cgan_run-a", 1)
-    text = here("--checkpoint", "best", "--count", 1, "--out", "out", cwd=tmp_path)
+    text = here("--checkpoint", "best", "--count", 2, "--out", "out", cwd=tmp_path)
     assert "The best of this branch so far is in models/cgan_run-a/best_generator.pth." in text.replace(os.sep, "/")
     assert "images of epoch 1 are" in text
     write_best(tmp_path / "models/cgan_run-a_branch_1", 2)
-    assert "images of epoch 2 are" in here("--checkpoint", "best", "--count", 1, "--out", "own", cwd=tmp_path)
+    assert "images of epoch 2 are" in here("--checkpoint", "best", "--count", 2, "--out", "own", cwd=tmp_path)
 
 
 def test_a_best_from_after_the_branch_point_is_none_of_the_branch(here, tmp_path):
     branched(tmp_path)
     write_best(tmp_path / "models/cgan_run-a", 3)
-    text = here("--checkpoint", "best", "--count", 1, "--out", "out", cwd=tmp_path, code=3).replace(os.sep, "/")
+    text = here("--checkpoint", "best", "--count", 2, "--out", "out", cwd=tmp_path, code=3).replace(os.sep, "/")
     assert "that of epoch 1, fid 41.25, is gone. Of other runs and branches there are models/cgan_run-a/best" in text
 
 
 def test_a_pair_that_was_not_the_best_where_the_branch_began_is_not_taken(here, tmp_path):
     branched(tmp_path, at=2, best={**BEST, "epoch": 2, "step": 20})
     write_best(tmp_path / "models/cgan_run-a", 1)
-    here("--checkpoint", "best", "--count", 1, "--out", "out", cwd=tmp_path, code=3)
+    here("--checkpoint", "best", "--count", 2, "--out", "out", cwd=tmp_path, code=3)
 
 
 def test_the_best_checkpoint_stands_in_where_its_pair_was_replaced(here, tmp_path):
     save_cgan(tmp_path / "checkpoints", 1, best=BEST, score=BEST)
     branched(tmp_path, at=2)
     write_best(tmp_path / "models/cgan_run-a", 3)
-    text = here("--checkpoint", "best", "--count", 1, "--out", "out", cwd=tmp_path)
+    text = here("--checkpoint", "best", "--count", 2, "--out", "out", cwd=tmp_path)
     assert "so far is in checkpoints/checkpoint_epoch_001.pth." in text.replace(os.sep, "/")
 
 
@@ -191,6 +197,7 @@ def test_the_help_comes_at_once_and_without_torch(tmp_path):
     ("words", "code", "message"),
     [
         (["--count", "0"], 2, "--count must be at least 1, not 0."),
+        (["--seed", "-3"], 2, "--seed must be at least 0, not -3."),
         (["--count", "many"], 2, "invalid int value"),
         (["--truncation", "0"], 2, "--truncation must be above 0"),
         (["--truncation", "nan"], 2, "--truncation must be above 0"),
@@ -228,10 +235,10 @@ def test_a_damaged_checkpoint_is_named_and_the_newest_good_one_taken(folder, her
     shutil.copytree(folder / "checkpoints", tmp_path / "checkpoints")
     (tmp_path / "checkpoints/latest_checkpoint.pth").unlink()
     damage(tmp_path / "checkpoints/checkpoint_epoch_002.pth")
-    text = here("--checkpoint", 2, "--count", 1, "--out", "out", cwd=tmp_path, code=3)
+    text = here("--checkpoint", 2, "--count", 2, "--out", "out", cwd=tmp_path, code=3)
     assert "checkpoint_epoch_002.pth is damaged" in text
     assert not (tmp_path / "out").exists()
-    text = here("--count", 1, "--out", "out", cwd=tmp_path)
+    text = here("--count", 2, "--out", "out", cwd=tmp_path)
     assert "images of epoch 1" in text
     assert "checkpoint_epoch_002.pth is damaged" in text
     assert "Taken instead: checkpoints/checkpoint_epoch_001.pth." in text.replace(os.sep, "/")
@@ -244,10 +251,10 @@ def test_an_intact_copy_beside_the_damaged_newest_is_taken_and_said(folder, here
     shutil.copy(newest, alias)
     damage(newest)
     for words in ([], ["--checkpoint", "latest_checkpoint.pth"]):
-        text = here(*words, "--count", 1, "--out", "out", cwd=tmp_path)
+        text = here(*words, "--count", 2, "--out", "out", cwd=tmp_path)
         assert "images of epoch 2 are in" in text
         assert ("checkpoint_epoch_002.pth is damaged" in text) == (not words)
-    here("--checkpoint", newest, "--count", 1, "--out", "out", cwd=tmp_path, code=3)  # a named file and no other
+    here("--checkpoint", newest, "--count", 2, "--out", "out", cwd=tmp_path, code=3)  # a named file and no other
 
 
 @needs_root
@@ -261,7 +268,7 @@ def test_a_full_disk_says_how_many_there_are(folder, here, tmp_path):
 @pytest.mark.parametrize("out", ["/proc/none", "file"])
 def test_a_folder_that_cannot_be_written(folder, here, tmp_path, out):
     (tmp_path / "file").touch()
-    text = here("--count", 1, "--out", tmp_path / out, cwd=folder, code=2)
+    text = here("--count", 2, "--out", tmp_path / out, cwd=folder, code=2)
     assert "--out" in text
 
 

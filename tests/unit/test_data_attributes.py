@@ -69,6 +69,7 @@ TABLES = {
     "comma": rows(","),
     "semicolon": rows(";"),
     "tab": rows("\t"),
+    "bar": rows("|"),
     "zero and one": rows(",", "1", "0"),
     "true and false": rows(",", "True", "FALSE"),
     "floats": rows(",", "1.0", "0.0"),
@@ -145,7 +146,7 @@ def test_images_without_a_row_and_rows_without_an_image_are_told(data, tmp_path)
     told = []
     found = opened(data, tmp_path, written(tmp_path / "t", text), told=told)
     assert found.labels.tolist() == SMILING_MALE[:2]
-    assert [line for line in told if "1 images have no row" in line and "000003.jpg" in line]
+    assert [line for line in told if "1 image has no row" in line and "000003.jpg" in line]
     assert [line for line in told if "2 rows of" in line and "not there" in line]
 
 
@@ -203,6 +204,7 @@ ERRORS = {
         ("Male", "Smiling"),
         "alike in Male, Smiling; .*progan",
     ),
+    "no attributes": ("image\n000001.jpg\n", (), "no attributes: its header is 'image'"),
     "a folder": (None, ("Male",), "can't be read"),
 }
 

@@ -81,6 +81,27 @@ def test_a_folder_around_the_class_folders_is_gone_through_and_told(tmp_path):
     assert any("cats, dogs" in notice for notice in listing.notices)
 
 
+@pytest.mark.parametrize("stray", ["my set/cover.png", "cover.png"])
+def test_a_stray_image_beside_the_class_folders_changes_nothing(tmp_path, stray):
+    folder = fill(tmp_path, *(f"my set/{name}/{number}.png" for name in ("cats", "dogs") for number in range(3)), stray)
+    listing = listing_of(folder)
+    assert listing.label_names == ("cats", "dogs")
+    assert len(listing.entries) == 6
+    assert any("1 image lies directly in" in notice for notice in listing.notices)
+
+
+def test_a_class_with_folders_within_is_one_class(tmp_path):
+    with pytest.raises(DataError, match="of one class, cats"):
+        listing_of(fill(tmp_path, "cats/1.png", "cats/2.png", "cats/3.png", "cats/2023/1.png", "cats/2024/1.png"))
+
+
+def test_one_class_beside_empty_folders_names_them(tmp_path):
+    folder = fill(tmp_path, "cats/1.png", "dogs/notes.txt")
+    (folder / "birds").mkdir()
+    with pytest.raises(DataError, match=r"The only image in .* is of one class, cats \(no image lies in birds, dogs\)"):
+        listing_of(folder)
+
+
 def test_folders_without_an_image_are_told_and_no_classes(tmp_path):
     folder = fill(tmp_path, "a/1.png", "b/1.png", "notes/1.txt")
     (folder / "empty").mkdir()
@@ -136,6 +157,15 @@ def test_a_file_that_is_no_zip(tmp_path):
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(DataError, match="neither a folder nor a zip"):
         find_source(str(tmp_path / "a.png"))
+
+
+def test_a_zip_without_its_end_is_not_whole(tmp_path):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("a/1.png", bytes(1000))
+    whole = (tmp_path / "photos.zip").read_bytes()
+    (tmp_path / "photos.zip").write_bytes(whole[:600])
+    with pytest.raises(DataError, match=r"not a whole zip file.*Copy it again"):
+        find_source(str(tmp_path / "photos.zip"))
 
 
 @pytest.mark.skipif(not hasattr(os, "symlink"), reason="needs links")

@@ -26,6 +26,7 @@ from ganguard.errors import (
     UnreadableCheckpoint,
     UsageError,
 )
+from ganguard.networks.label_rows import label_rows
 from ganguard.networks.latents import draw_latents
 from ganguard.networks.loaded import GeneratorOrigin, LoadedGenerator
 from ganguard.training.best import BestPair
@@ -278,7 +279,27 @@ def test_truncated_latents_have_the_variance_of_a_truncated_normal(bound):
     assert float(latents.mean()) == pytest.approx(0, abs=0.03 * bound)
 
 
-@pytest.mark.parametrize("truncation", [0, -1, math.nan, math.inf])
+@pytest.mark.parametrize(
+    "words", [{"count": "5"}, {"count": 2.0}, {"count": 1, "seed": "x"}, {"count": 1, "first": None}]
+)
+def test_numbers_that_are_none_are_refused(loaded, words):
+    with pytest.raises(UsageError, match="whole numbers"):
+        loaded.sample(**words)
+
+
+def test_letter_case_counts_where_two_names_differ_in_nothing_else():
+    assert label_rows("A", ("a", "A"), multi_label=False).tolist() == [[0, 1]]
+    with pytest.raises(UsageError, match="no class ß"):
+        label_rows("ß", ("ss", "SS"), multi_label=False)
+
+
+def test_a_folder_of_pairs_names_them(tmp_path):
+    pair(tmp_path / "models" / "cgan_a")
+    with pytest.raises(NoCheckpoint, match=r"cgan_a.best_generator\.pth"):
+        ganguard.load_generator(tmp_path / "models")
+
+
+@pytest.mark.parametrize("truncation", [0, -1, math.nan, math.inf, "x", True])
 def test_a_truncation_that_is_none_is_refused(loaded, truncation):
     with pytest.raises(UsageError, match="above 0"):
         loaded.sample(1, truncation=truncation)
@@ -289,6 +310,7 @@ def test_a_truncation_that_is_none_is_refused(loaded, truncation):
     [
         (None, [0, 1, 2]),
         ("boot", [1]),
+        ("BOOT", [1]),
         (2, [2]),
         (["coat", 0], [2, 0]),
         (torch.tensor([1, 1, 0]), [1, 1, 0]),
@@ -307,6 +329,9 @@ def test_labels_in_every_form(loaded, labels, rows):
     ("labels", "message"),
     [
         ("Bot", "no class Bot. Did you mean boot"),
+        (1.5, "a name or a number, not 1.5"),
+        (["coat", None], "a name or a number, not None"),
+        (True, "a name or a number, not True"),
         ("xyz", "There are bag, boot, coat"),
         (3, "count from 0 to 2"),
         (-1, "no class -1"),
@@ -329,6 +354,7 @@ def test_attributes(attributes):
     assert attributes.rows(torch.tensor([[1, 0], [1, 1]])).tolist() == [[1, 0], [1, 1]]
     assert attributes.present(torch.tensor([1.0, 1.0])) == ["Smiling", "Male"]
     assert attributes.present(torch.tensor([0.0, 0.0])) == ["none"]
+    assert attributes.rows(["male"]).tolist() == [[0, 1]]
     with pytest.raises(UsageError, match=r"no attribute smilling\. Did you mean Smiling"):
         attributes.rows(["smilling"])
     with pytest.raises(UsageError, match="knows attributes, not classes"):

@@ -91,6 +91,7 @@ def _generate(words: Sequence[str], prog: str) -> int:
     asked = generate_parser(prog).parse_args(words)
     if asked.count < 1:
         raise UsageError(f"--count must be at least 1, not {asked.count}.")
+    _require_seed(asked.seed)
     if asked.truncation is not None and not asked.truncation > 0:
         raise UsageError(f"--truncation must be above 0, such as 0.7, not {asked.truncation}.")
     file = _places(asked).find(asked.checkpoint)
@@ -116,6 +117,7 @@ def _compare(words: Sequence[str], prog: str) -> int:
     which = list(dict.fromkeys(asked.which))
     if len(which) < 2:
         raise UsageError(f"Name at least two to compare, such as: {prog} 5 10")
+    _require_seed(asked.seed)
     places = _places(asked)
     files = [places.find(word) for word in which]
     out = asked.out or asked.run_dir / "samples" / f"compare_{_file_part(which)}.png"
@@ -127,6 +129,11 @@ def _compare(words: Sequence[str], prog: str) -> int:
     for text in damaged:
         console.say(f"Left out: {text}", stream=sys.stderr)
     return EXIT_NO_CHECKPOINT if damaged else 0
+
+
+def _require_seed(seed: int | None) -> None:
+    if seed is not None and seed < 0:
+        raise UsageError(f"--seed must be at least 0, not {seed}.")
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """Binary attributes of images from a table in CelebA's form.
 
 The table is CelebA's own ``list_attr_celeba.txt`` (a count, the names, then a line an image, all separated by blanks)
-or a CSV (comma, semicolon or tab) with a header; its first column names the file. Values are 1 and -1, 1 and 0, or
-true and false. A row belongs to the image whose path ends in the row's name, or the other way round, so that
+or a CSV (comma, semicolon, tab or ``|``) with a header; its first column names the file. Values are 1 and -1, 1 and 0,
+or true and false. A row belongs to the image whose path ends in the row's name, or the other way round, so that
 ``000001.jpg`` finds ``img_align_celeba/000001.jpg``.
 """
 
@@ -17,14 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganguard.data.listing import list_flat, named
+from ganguard.data.listing import counted, list_flat, named
 from ganguard.data.sources import Entry, FileSource, Listing
 from ganguard.errors import DataError
 from ganguard.store.durable import why
 
 _VALUES = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "-1": 0, "-1.0": 0, "false": 0}
 _OWN_TABLES = ("list_attr_celeba.txt", "list_attr_celeba.csv")
-_DELIMITERS = ",;\t"
+_DELIMITERS = ",;\t|"
 _SHOWN = 5
 _COLUMNS_SHOWN = 60
 
@@ -66,7 +66,7 @@ def list_attributes(source: FileSource, table: AttributeTable) -> Listing:
     )
     if not entries:
         raise DataError(
-            f"None of the {len(rows.values):,} rows of {rows.path} matches one of the {len(flat.entries):,} images in "
+            f"None of the {len(rows.values):,} rows of {rows.path} matches one of the {counted(len(flat.entries))} in "
             f"{source.path}: the first row is for {next(iter(rows.values), 'nothing')}, the first image is "
             f"{flat.entries[0].name}. Check that the table belongs to these images."
         )
@@ -88,9 +88,15 @@ def _own_table(source: FileSource) -> Path:
 def _notices(rows: _Rows, entries: Sequence[Entry], without: Sequence[str]) -> Iterator[str]:
     yield f"Attributes from {rows.path}: {named(rows.columns)}."
     if without:
-        yield f"{len(without):,} images have no row in {rows.path}: left out ({named(without, _SHOWN)})."
+        have = "has" if len(without) == 1 else "have"
+        yield f"{counted(len(without))} {have} no row in {rows.path}: left out ({named(without, _SHOWN)})."
     if missing := len(rows.values) - len(entries):
-        yield f"{missing:,} rows of {rows.path} are for images that are not there."
+        what = (
+            "1 row of {} is for an image that is"
+            if missing == 1
+            else f"{missing:,} rows of {{}} are for images that are"
+        )
+        yield f"{what.format(rows.path)} not there."
     combined = {entry.attributes for entry in entries}
     constant = [name for place, name in enumerate(rows.columns) if len({values[place] for values in combined}) == 1]
     if len(constant) == len(rows.columns):
@@ -143,6 +149,11 @@ def _read(path: Path, names: Sequence[str]) -> _Rows:
     if first is None:
         raise DataError(f"{path} holds no rows. Expected are a header and a row for each image.")
     columns = header if len(first[1]) == len(header) + 1 else header[1:]
+    if not columns:
+        raise DataError(
+            f"{path} has names of files and no attributes: its header is {' '.join(header)!r}. Give each attribute a "
+            f"column, separated by commas, semicolons, tabs, | or blanks."
+        )
     chosen = _chosen(path, columns, names)
     values: dict[str, bytes] = {}
     seen: set[tuple[int, str]] = set()

@@ -33,6 +33,7 @@ from ganguard.data.cache import (
     read_skipped,
 )
 from ganguard.data.decode import DamagedImage
+from ganguard.data.listing import counted
 from ganguard.data.pixels import Array, load
 from ganguard.data.progress import Progress
 from ganguard.data.reduction import box_means
@@ -109,7 +110,7 @@ def _build(cache_dir: Path, requests: Sequence[Request], say: Say) -> None:
     needed, free = sum(request.file_bytes(count) for request in requests), durable.free_bytes(cache_dir)
     _check_space(cache_dir, needed + _SPARE_BYTES, free)
     into = str(folders[0]) + (f" and {len(folders) - 1:,} of smaller sizes" if len(folders) > 1 else "")
-    say(f"Decoding {count:,} images once into {into}: {bytes_text(needed)}, {bytes_text(free)} free.")
+    say(f"Decoding {counted(count)} once into {into}: {bytes_text(needed)}, {bytes_text(free)} free.")
     works = [folder.with_name(f"{folder.name}{_BUILDING}{secrets.token_hex(4)}") for folder in folders]
     try:
         for work in works:
@@ -170,7 +171,7 @@ def _decode_all(requests: Sequence[Request], what: str, say: Say) -> Iterator[tu
 def _check_some_left(request: Request, skipped: Skipped) -> None:
     if len(skipped) == len(request.entries):
         raise DataError(
-            f"None of the {len(skipped):,} images in {request.source.path} can be decoded; the first is "
+            f"None of the {counted(len(skipped))} in {request.source.path} can be decoded; the first is "
             f"{skipped[0].name} ({skipped[0].reason}). Open it in an image viewer to see what it is."
         )
 

@@ -39,6 +39,8 @@ def find_source(data: str, *, root: Path, say: Callable[[str], None]) -> FileSou
     if path.is_file():
         if zipfile.is_zipfile(path):
             return ZipSource(path)
+        if path.suffix.lower() == ".zip":
+            raise DataError(f"{data} is not a whole zip file: its end is missing, or it is none. Copy it again.")
         raise DataError(
             f"{data} is a file, but neither a folder nor a zip. Give the folder that holds the class folders."
         )

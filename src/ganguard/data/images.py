@@ -13,7 +13,7 @@ from ganguard.data.arrays import ArraySource
 from ganguard.data.attributes import AttributeTable, list_attributes
 from ganguard.data.datasets import LabelledImages, Labels
 from ganguard.data.finding import find_source
-from ganguard.data.listing import balanced_subset, check_classes, list_classes, named
+from ganguard.data.listing import balanced_subset, check_classes, counted, list_classes, named
 from ganguard.data.opening import check_channels, kind_of, open_stored, telling
 from ganguard.data.sources import Entry, FileSource, Listing, name_bytes
 from ganguard.errors import DataError
@@ -79,7 +79,7 @@ def open_images(
     where = f"cached in {cached.folder} ({size})" if cached else "not cached"
     labelled = f"with {_shares(dataset)}" if dataset.attributes else f"in {_classes(dataset, tell)}"
     how = f"{image_size}x{image_size}, {kind_of(channels)}, {where}"
-    tell(f"{dataset.name}: {len(dataset):,} images {labelled}, {how}.")
+    tell(f"{dataset.name}: {counted(len(dataset))} {labelled}, {how}.")
     return dataset
 
 

@@ -40,7 +40,7 @@ _NAMED_AT_MOST = 20
 def list_classes(source: FileSource) -> Listing:
     """Sort the source's images into classes.
 
-    Folders that hold nothing but one folder, as in a zip of a folder, are gone through.
+    Folders that hold one folder and next to nothing else, as in a zip of a folder, are gone through.
 
     Raises:
         DataError: no images, no class folders around them, or only one.
@@ -52,19 +52,20 @@ def list_classes(source: FileSource) -> Listing:
     inside: dict[str, list[File]] = {}
     for file in images:
         class_name, slash, _ = file.name.removeprefix(prefix).partition("/")
-        inside.setdefault(class_name if slash else "", []).append(file)
+        within = slash and file.name.startswith(prefix)
+        inside.setdefault(class_name if within else "", []).append(file)
     loose = len(inside.pop("", ()))
     place = source.path / prefix
     if not inside:
         raise DataError(_no_folders(place, loose))
     label_names = tuple(sorted(inside))
-    check_classes(place, label_names, len(images) - loose)
+    empty = () if prefix else tuple(sorted(set(source.folders()) - set(label_names)))
+    check_classes(place, label_names, len(images) - loose, empty)
     entries = tuple(
         Entry(file.name, label, file.size, file.stamp)
         for label, class_name in enumerate(label_names)
         for file in sorted(inside[class_name])
     )
-    empty = () if prefix else tuple(sorted(set(source.folders()) - set(label_names)))
     notices = (*_class_notices(place, prefix, label_names, loose, empty), *_other_files(source.path, others))
     return Listing(label_names, entries, notices)
 
@@ -82,12 +83,15 @@ def list_flat(source: FileSource) -> Listing:
     return Listing((), entries, tuple(_other_files(source.path, others)))
 
 
-def check_classes(place: Path | str, present: Collection[str], images: int) -> None:
-    """Raises ``DataError`` where there are not two classes to tell apart."""
+def check_classes(place: Path | str, present: Collection[str], images: int, empty: Collection[str] = ()) -> None:
+    """Raises ``DataError`` where there are not two classes to tell apart; ``empty`` folders would be more."""
     if len(present) == 1:
+        without = f" (no image lies in {named(empty)})" if empty else ""
+        all_of = "The only image in" if images == 1 else f"All {images:,} images in"
         raise DataError(
-            f"All {images:,} images in {place} are of one class, {next(iter(present))}; a conditional GAN needs two or "
-            f"more to tell apart. Put each class into a folder of its own, or train progan_local.py, which needs none."
+            f"{all_of} {place} {'is' if images == 1 else 'are'} of one class, {next(iter(present))}{without}; a "
+            f"conditional GAN needs two or more to tell apart. Put each class into a folder of its own, or train "
+            f"progan_local.py, which needs none."
         )
 
 
@@ -105,14 +109,20 @@ def _split(source: FileSource) -> tuple[list[File], Counter[str]]:
 
 
 def _wrapping(images: list[File]) -> str:
-    """The folders that all images lie in and that hold nothing but one folder: ``"cats and dogs/"``, often ``""``."""
+    """The folders around the class folders: ``"cats and dogs/"``, often ``""``.
+
+    Each holds one folder with images, and most images lie in folders within that; a stray one changes nothing.
+    """
     prefix = ""
     while True:
-        tops = {file.name.removeprefix(prefix).partition("/")[0] for file in images}
-        inner = f"{prefix}{min(tops)}/"
-        if len(tops) > 1 or any("/" not in file.name.removeprefix(inner) for file in images):
+        inside = [file.name.removeprefix(prefix) for file in images if file.name.startswith(prefix)]
+        folders = {name.partition("/")[0] for name in inside if "/" in name}
+        if len(folders) != 1:
             return prefix
-        prefix = inner
+        folder = f"{folders.pop()}/"
+        if 2 * sum("/" in name.removeprefix(folder) for name in inside if name.startswith(folder)) <= len(images):
+            return prefix
+        prefix += folder
 
 
 def _nothing_found(path: Path, others: Counter[str]) -> str:
@@ -125,7 +135,7 @@ def _nothing_found(path: Path, others: Counter[str]) -> str:
 
 def _no_folders(place: Path, loose: int) -> str:
     return (
-        f"{place} holds {loose:,} images but no class folders. Put the images of each class into a folder of its own, "
+        f"{place} holds {counted(loose)} but no class folders. Put the images of each class into a folder of its own, "
         f"such as {place / 'cats' / '1.jpg'}, or give a table of their attributes, as in "
         f"--attributes list_attr_celeba.csv."
     )
@@ -137,7 +147,8 @@ def _class_notices(
     if prefix:
         yield f"The classes are the folders in {place}: {named(label_names)}."
     if loose:
-        yield f"{loose:,} images lie directly in {place}, in no class folder: left out."
+        verb = "lies" if loose == 1 else "lie"
+        yield f"{counted(loose)} {verb} directly in {place}, in no class folder: left out."
     if empty:
         yield f"No image lies in {named(empty)}: left out of the classes."
     if {name.lower() for name in label_names} <= _SPLIT_NAMES:
@@ -149,11 +160,17 @@ def _class_notices(
 
 def _other_files(path: Path, others: Counter[str]) -> Iterator[str]:
     if others:
-        yield f"{others.total():,} files in {path} are no images ({_most_common(others)}): left out."
+        what = "1 file in {} is no image" if others.total() == 1 else f"{others.total():,} files in {{}} are no images"
+        yield f"{what.format(path)} ({_most_common(others)}): left out."
 
 
 def _most_common(others: Counter[str]) -> str:
     return ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(3))
+
+
+def counted(images: int) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{images:,} image{'' if images == 1 else 's'}"
 
 
 def named(names: Collection[str], at_most: int = _NAMED_AT_MOST) -> str:
@@ -173,7 +190,7 @@ def balanced_subset(listing: Listing, limit: int) -> Listing:
     classes = len({entry.label for entry in listing.entries})
     if limit < classes:
         raise DataError(
-            f"A limit of {limit:,} images is less than the {classes:,} classes. "
+            f"A limit of {counted(limit)} is less than the {classes:,} classes. "
             f"Raise the limit, so that every class has an image."
         )
     ranked = sorted(listing.entries, key=lambda entry: hashlib.sha256(name_bytes(entry.name)).digest())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ganguard.data import building, cache
 from ganguard.data.cache import Cache, Request, Skipped, bytes_text
-from ganguard.data.listing import named
+from ganguard.data.listing import counted, named
 from ganguard.data.pixels import CachedPixels, DecodedPixels, Pixels
 from ganguard.data.sources import Entry, name_bytes
 from ganguard.errors import DataError
@@ -105,7 +105,7 @@ def _tell_not_cached(requests: Sequence[Request], cache_limit: int, *, checked: 
 
 def _tell_damaged(skipped: Skipped, images: int, say: Say) -> None:
     if skipped:
-        say(f"{len(skipped):,} of {images:,} images are damaged and left out:")
+        say(f"{len(skipped):,} of {counted(images)} {'is' if len(skipped) == 1 else 'are'} damaged and left out:")
     for image in skipped[:_NAMED_AT_MOST]:
         say(f"  {image.name}: {image.reason}")
     if len(skipped) > _NAMED_AT_MOST:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -17,7 +18,8 @@ def label_rows(labels: Labels, names: Sequence[str], *, multi_label: bool) -> Te
     """Label vectors (rows, names), float32.
 
     Args:
-        labels: None: every class, or no attribute and then each alone. A class by name or number (from 0), or several.
+        labels: None: every class, or no attribute and then each alone. A class by name or number (from 0), or several;
+            the letter case of a name counts only where two differ in nothing else.
             Attributes by name: those in one image; an empty list for none. A tensor: label vectors (names,) or
             (rows, names), or class numbers (rows,).
         names: of the classes or attributes; none where the generator knows no labels.
@@ -35,7 +37,7 @@ def label_rows(labels: Labels, names: Sequence[str], *, multi_label: bool) -> Te
     every = torch.eye(len(names))
     if labels is None:
         return torch.cat([torch.zeros(1, len(names)), every]) if multi_label else every
-    asked = [labels] if isinstance(labels, int | str) else list(labels)
+    asked = [labels] if isinstance(labels, int | str) or not isinstance(labels, Iterable) else list(labels)
     if multi_label:
         return every[[_attribute(item, names) for item in asked]].sum(0, keepdim=True).clamp(max=1)
     if not asked:
@@ -56,13 +58,15 @@ def _of_tensor(labels: Tensor, names: Sequence[str], *, multi_label: bool) -> Te
 def _class(asked: int | str, names: Sequence[str]) -> int:
     if isinstance(asked, str):
         return _place(asked, names, "class")
+    if not is_whole(asked):
+        raise UsageError(f"A class is a name or a number, not {asked!r}; there are {_some(names)}.")
     if not 0 <= asked < len(names):
         raise UsageError(f"There is no class {asked}: the {len(names)} classes count from 0 to {len(names) - 1}.")
     return asked
 
 
 def _attribute(asked: int | str, names: Sequence[str]) -> int:
-    if isinstance(asked, int):
+    if not isinstance(asked, str):
         raise UsageError(f"This generator knows attributes, not classes; name some of {_some(names)}.")
     return _place(asked, names, "attribute")
 
@@ -70,10 +74,18 @@ def _attribute(asked: int | str, names: Sequence[str]) -> int:
 def _place(asked: str, names: Sequence[str], what: str) -> int:
     if asked in names:
         return list(names).index(asked)
+    alike = [place for place, name in enumerate(names) if name.casefold() == asked.casefold()]
+    if len(alike) == 1:
+        return alike[0]
     folded = {name.casefold(): name for name in names}
     close = difflib.get_close_matches(asked.casefold(), folded, n=1)
     hint = f"Did you mean {folded[close[0]]}?" if close else f"There are {_some(names)}."
     raise UsageError(f"There is no {what} {asked}. {hint}")
+
+
+def is_whole(value: object) -> bool:
+    """Whether this is a whole number; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _some(names: Sequence[str]) -> str:

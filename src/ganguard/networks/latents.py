@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,9 @@ def draw_latents(count: int, size: int, *, seed: int, first: int = 0, truncation
     Raises:
         UsageError: ``truncation`` is not above 0.
     """
-    if truncation is not None and not (truncation > 0 and math.isfinite(truncation)):
-        raise UsageError(f"Truncation is a number above 0, such as 0.7, not {truncation}; leave it out for none.")
+    number = isinstance(truncation, Real) and not isinstance(truncation, bool)
+    if truncation is not None and not (number and truncation > 0 and math.isfinite(truncation)):
+        raise UsageError(f"Truncation is a number above 0, such as 0.7, not {truncation!r}; leave it out for none.")
     return torch.stack(
         [_latent(size, derive(seed, "latent", place), truncation) for place in range(first, first + count)]
     )

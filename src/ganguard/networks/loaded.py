@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ganguard.errors import UsageError
 from ganguard.networks.cgan_spec import CganSpec
-from ganguard.networks.label_rows import Labels, label_rows
+from ganguard.networks.label_rows import Labels, is_whole, label_rows
 from ganguard.networks.latents import draw_latents
 
 _BATCH = 16
@@ -124,6 +124,8 @@ class LoadedGenerator(ABC):
         Raises:
             UsageError: there is no such class or attribute, or a number that cannot be.
         """
+        if not (is_whole(count) and is_whole(first) and is_whole(seed)):
+            raise UsageError(f"count, seed and first are whole numbers, not {count!r}, {seed!r} and {first!r}.")
         if count < 1 or first < 0:
             raise UsageError(f"At least one image can be made, from place 0 on; not {count} from {first} on.")
         rows = self.rows(labels)

@@ -28,6 +28,7 @@ from ganguard.networks.loaded import GeneratorOrigin, LoadedCgan, LoadedGenerato
 from ganguard.store import catalog, envelope, names, runfile, search
 from ganguard.store.catalog import Catalog, Entry
 from ganguard.store.envelope import State
+from ganguard.store.plans import some
 from ganguard.store.summary import Kind, from_json
 
 _TRIES = 3
@@ -86,7 +87,9 @@ def _in_folder(folder: Path) -> tuple[Path, tuple[str, ...]]:
         raise NoCheckpoint(f"{there.folder} holds checkpoints of {len(runs)} runs. Name the file that you mean.")
     run = run or runfile.identify(there)
     if run is None:
-        raise NoCheckpoint(f"There is no checkpoint of ganguard in {folder}.")
+        pairs = [str(path.with_suffix(names.SUFFIX)) for path in sorted(folder.glob(f"*/{best_files.MANIFEST}"))]
+        below = f" Name one of the pairs below it: {some(pairs)}." if pairs else ""
+        raise NoCheckpoint(f"There is no checkpoint of ganguard in {folder}.{below}")
     met = search.newest_valid(there, run, verified=True)
     if met.found is None:
         reasons = "".join(f"\n  {note}" for note in met.notes)

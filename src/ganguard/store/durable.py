@@ -220,7 +220,7 @@ def why(error: OSError) -> str:
     if error.errno == errno.EROFS:
         return "the file system is mounted read-only"
     if error.errno == errno.ENOENT:
-        return "the folder is gone"
+        return "there is no such file or folder"
     if error.errno == errno.EIO:
         return "the disk answers with an input/output error"
     return error.strerror or str(error)

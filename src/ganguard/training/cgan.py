@@ -59,7 +59,7 @@ class CganTraining:
         self._folder = Path(config.checkpoint_dir or self._root / "checkpoints")
         self._before = self._settings_before()
         self._device = choose_device(config.device, say)
-        self._images = open_data(config, cache_dir=self._root / "cache", say=say)
+        self._images = open_data(config, cache_dir=self._root / "cache", say=say, recorded=self._before.get("data"))
         self._fid = self._make_fid(say)
         self._build()
 

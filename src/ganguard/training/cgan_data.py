@@ -6,15 +6,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ganguard.data import AttributeTable, LabelledImages, open_images
+from ganguard.errors import DataError
 from ganguard.training.cgan_config import CganConfig
 
 
-def open_data(config: CganConfig, *, cache_dir: Path, say: Callable[[str], None]) -> LabelledImages:
+def open_data(
+    config: CganConfig, *, cache_dir: Path, say: Callable[[str], None], recorded: str | None = None
+) -> LabelledImages:
     """Open them, decoding them into the cache where they are not there.
+
+    Args:
+        recorded: where they lay when the checkpoint was saved; an absolute path.
 
     Raises:
         DataError: they cannot be trained on.
     """
+    if recorded == config.data and Path(recorded).is_absolute() and not Path(recorded).exists():
+        raise DataError(
+            f"This run's images were in {recorded}, and nothing is there now. Where they lie elsewhere, go on with: "
+            f"--data NEWPATH"
+        )
     names = tuple(name.strip() for name in (config.attribute_names or "").split(",") if name.strip())
     table = None
     if config.attributes or names:

@@ -45,7 +45,7 @@ def as_labels(generator: LoadedGenerator, class_: str | None, attributes: list[s
         raise UsageError(f"This generator knows attributes ({names}), not classes: use --attributes.")
     if attributes is not None and not generator.multi_label:
         raise UsageError(f"This generator knows classes ({names}), not attributes: use --class.")
-    if class_ is not None and class_ not in generator.label_names and re.fullmatch(r"-?[0-9]+", class_):
+    if class_ is not None and re.fullmatch(r"-?[0-9]+", class_) and class_ not in generator.label_names:
         return int(class_)
     return attributes if class_ is None else class_
 
@@ -77,7 +77,9 @@ def write_pictures(generator: LoadedGenerator, asked: Pictures, out: Path, *, sa
     except OSError as error:
         raise UsageError(f"{done} of {asked.count} images are in {folder}, then it failed: {why(error)}.") from error
     some = f" (of the first {len(grid)})" if len(grid) < asked.count else ""
-    say(f"{asked.count} images of {generator.origin.position} are in {folder}, a grid{some} in {folder / 'grid.png'}")
+    made = "1 image" if asked.count == 1 else f"{asked.count} images"
+    verb = "is" if asked.count == 1 else "are"
+    say(f"{made} of {generator.origin.position} {verb} in {folder}, a grid{some} in {folder / 'grid.png'}")
 
 
 def _chunk(generator: LoadedGenerator, asked: Pictures, first: int, count: int) -> Tensor:

@@ -2,13 +2,17 @@
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 import torch
-from typed import GAN, TINY, differences, run, run_and_signal
+from typed import GAN, REPOSITORY, TINY, differences, run, run_and_signal
+
+from ganguard.training.cgan_config import NOT_OF_THE_RUN, STRUCTURAL, CganConfig
 
 WRONG = {
     "no such loss": (["--loss", "hing"], 2, "--loss"),
@@ -131,6 +135,18 @@ def test_the_chart_has_blocks_on_a_terminal_that_shows_them(tmp_path):
     assert process.wait(60) == 0
     chart = text.decode().partition("This run, epochs 1 to 2:")[2]
     assert "█" in chart
+
+
+def test_the_documentation_says_of_every_setting_whether_it_may_change():
+    rows = (REPOSITORY / "docs/resuming.md").read_text(encoding="utf-8").split("|---|---|\n")[1].split("\n\n")[0]
+    settings = {row: set(re.findall(r"`--([a-z-]+)`", row.split("|")[1])) for row in rows.splitlines()}
+    named = [name for names in settings.values() for name in names]
+    fields_ = {item.name.replace("_", "-") for item in fields(CganConfig)}
+    assert sorted(named) == sorted(fields_)
+    (refused,) = (names for row, names in settings.items() if "| refused" in row)
+    assert refused == {name.replace("_", "-") for name in STRUCTURAL} & fields_
+    own = set().union(*(names for row, names in settings.items() if "| of one start" in row))
+    assert own == {name.replace("_", "-") for name in NOT_OF_THE_RUN}
 
 
 def test_images_that_moved_are_asked_for_and_the_run_goes_on_with_them(folder, tmp_path):

@@ -270,6 +270,7 @@ def test_a_folder_that_cannot_be_written(folder, here, tmp_path, out):
     (tmp_path / "file").touch()
     text = here("--count", 2, "--out", tmp_path / out, cwd=folder, code=2)
     assert "--out" in text
+    assert "gone" not in text  # it never was
 
 
 def test_a_checkpoint_that_gan_py_wrote(tmp_path):

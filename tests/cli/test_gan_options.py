@@ -99,6 +99,7 @@ def test_the_learning_rate_is_on_record_and_said_where_the_decay_moves_it(tmp_pa
     assert "The learning rate is 0.0004 now, it was 0: its decay ends with epoch 4 and takes 2 epochs;" in done.stdout
     history = torch.load(tmp_path / "checkpoints/latest_checkpoint.pth", weights_only=True)["history"]["epochs"]
     assert [row["learning_rate"] for row in history] == pytest.approx([2e-4, 0, 2e-4, 0])
+    assert b"epoch/learning_rate" in b"".join(path.read_bytes() for path in tmp_path.rglob("events.out*"))
     assert "learning rate is" not in run(GAN, cwd=tmp_path).stdout
 
 

@@ -209,7 +209,8 @@ class CganTraining:
         if seen := guard.images - seen_before:
             float(latest["loss_d"])  # waits for the device
             guard.log(images_per_second=seen / max(time.monotonic() - began, _CLOCK_TICK_S))
-        guard.log(learning_rate=self._preset.learning_rate * self._decay(guard.images))
+        if "learning_rate" not in guard.means:  # it is there where this tail runs again
+            guard.log(learning_rate=self._preset.learning_rate * self._decay(guard.images))
 
     def _decay(self, images_seen: int, *, settings: Mapping[str, Any] | None = None) -> float:
         """The factor of the learning rates, under these settings or others."""

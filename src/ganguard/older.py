@@ -52,10 +52,10 @@ def translate(
     for (file, content), owner in zip(files, owners, strict=False):
         found = _network(content, file, parts, owner)
         translated |= found
-        lacks = ", no state of its optimizer" if len(found) == 1 else ""
+        optimizer = ", no state of its optimizer" if len(found) == 1 else " and the state of its optimizer"
         notes.append(
-            f"{file.name} was written by an older script: of {next(iter(found))} it holds the weights{lacks}. It holds "
-            "no digest, no position and no random states."
+            f"{file.name} was written by an older script: of {next(iter(found))} it holds the weights{optimizer}. It "
+            "holds no digest, no position and no random states."
         )
     position = {"epoch": 0, "batch": 0, "samples": 0, "step": 0, "images": 0, **begins_at}
     notes.append(f"Training begins at epoch {position['epoch'] + 1}, image {position['images']}.")

@@ -14,7 +14,9 @@ from typed import REPOSITORY, run, run_and_signal
 
 from ganguard.cli import progan
 from ganguard.cli.main import main as ganguard
+from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator
 from ganguard.training.progan_config import ProganConfig
+from ganguard.training.progan_step import make_optimizers
 
 PROGAN = [sys.executable, str(REPOSITORY / "progan_local.py")]
 TINY = [
@@ -146,6 +148,7 @@ def test_generate_makes_images_a_grid_and_a_strip(trained, answer, tmp_path):
         (["generate", "--count", "0"], 2, "--count must be at least 1"),
         (["generate", "--truncation", "0"], 2, "--truncation must be above 0"),
         (["generate", "--checkpoint", "nothing.pth"], 3, "nothing.pth"),
+        (["generate", "--checkpoint", "."], 2, "is a folder"),
     ],
 )
 def test_a_mistake_gets_one_message_and_the_right_code(answer, tmp_path, words, code, message):
@@ -154,6 +157,24 @@ def test_a_mistake_gets_one_message_and_the_right_code(answer, tmp_path, words, 
     assert message in text
     assert "Traceback" not in text
     assert not list(tmp_path.glob("**/*.pth"))
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["with optimizers", "bare"])
+def test_older_pairs_are_trained_on_and_what_they_do_not_hold_is_told(answer, tmp_path, bare):
+    """Written by plain torch.save; their size is START_TRAIN_AT_IMG_SIZE."""
+    shape = {"image_size": 16, "channels": 3, "width": 4}
+    networks = ProgressiveGenerator(**shape, latent_size=4), ProgressiveCritic(**shape)
+    for name, network, optimizer in zip("gc", networks, make_optimizers(*networks, learning_rate=1e-3), strict=True):
+        weights = network.state_dict()
+        torch.save(weights if bare else {"state_dict": weights, "optimizer": optimizer.state_dict()}, f"{name}.pth")
+    words = [*TINY, "--checkpoint-gen", "g.pth", "--checkpoint-critic", "c.pth", "--start-train-at-img-size", 8]
+    code, text = answer(*words)
+    assert code == 0, text
+    optimizers = ", no state of its optimizer" if bare else " and the state of its optimizer"
+    assert f"of generator it holds the weights{optimizers}. It holds no digest, no position and no random" in text
+    assert "8 px begins: epochs 1 to 2." in text
+    assert torch.load(newest(tmp_path), weights_only=True)["progress"]["images"] == 120
+    assert "nothing is left to do" in answer(*words)[1]
 
 
 def test_help_names_every_setting_with_its_default(answer):

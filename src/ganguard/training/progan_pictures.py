@@ -26,6 +26,8 @@ def open_generator(path: Path, *, say: Callable[[str], None]) -> LoadedProgressi
     Raises:
         CheckpointError, UsageError: there is none, it is damaged, or it is of another kind.
     """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder. Name a generator's file, or leave --checkpoint out for the newest one.")
     weights = _older(path)
     if weights is not None:
         generator = of_weights(weights, GeneratorOrigin(file=path))

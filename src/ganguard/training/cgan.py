@@ -21,6 +21,7 @@ from ganguard.networks.cgan import build_critic, build_generator
 from ganguard.networks.cgan_spec import CganSpec
 from ganguard.networks.ema import GeneratorAverage
 from ganguard.networks.presets import default_width
+from ganguard.protection import early
 from ganguard.reports import console
 from ganguard.reports.training_line import TrainingLine
 from ganguard.store import resume
@@ -58,10 +59,11 @@ class CganTraining:
         self._root = Path(config.run_dir)
         self._folder = Path(config.checkpoint_dir or self._root / "checkpoints")
         self._before = self._settings_before()
-        self._device = choose_device(config.device, say)
-        self._images = open_data(config, cache_dir=self._root / "cache", say=say, recorded=self._before.get("data"))
-        self._fid = self._make_fid(say)
-        self._build()
+        with early.preparing(frozenset()):
+            self._device = choose_device(config.device, say)
+            self._images = open_data(config, cache_dir=self._root / "cache", say=say, recorded=self._before.get("data"))
+            self._fid = self._make_fid(say)
+            self._build()
 
     def _settings_before(self) -> dict[str, Any]:
         """Those of the checkpoint that training goes on from; none where it begins."""
@@ -168,10 +170,15 @@ class CganTraining:
         Raises:
             Stopped, NotSaved: see ``ganguard.errors``.
         """
+        with early.preparing(frozenset()) as guarded:
+            self._train(guarded)
+
+    def _train(self, guarded: Callable[[], None]) -> None:
         loader, config = self._loader(), self._config
         with TrainingLine(len(self._images), config.epochs) as line:
             guard = self._guard(line)
             with guard, contextlib.closing(self._reports(guard, line)) as reports:
+                guarded()
                 self._tell_learning_rate(guard, line)
                 for epoch in guard.epochs(config.epochs):
                     self._train_epoch(guard, loader, line, reports)

@@ -20,8 +20,8 @@ def steps_of(folder):
     (journal,) = folder.glob("logs/*/journal.jsonl")
     rows = [json.loads(line) for line in journal.read_text().splitlines()]
     rows = [row for row in rows if "savings" not in row]
-    rows = [row for row in rows if row.pop("images_per_second", None) is None or "epoch_end" in row]
-    return [row for row in rows if "epoch_end" not in row], [row for row in rows if "epoch_end" in row]
+    ends = [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows if "epoch_end" in row]
+    return [row for row in rows if "epoch_end" not in row and "tail" not in row], ends
 
 
 def pictures(folder):

@@ -213,11 +213,13 @@ class CganTraining:
             if line.advance(len(labels)):
                 done = min(guard.images - (guard.epoch - 1) * len(self._images) + len(labels), len(self._images))
                 line.show(epoch=guard.epoch, done=done, losses=latest, saved_s_ago=guard.seconds_since_save)
+        if "learning_rate" in guard.means:
+            return  # this tail runs again
+        values = {"learning_rate": self._preset.learning_rate * self._decay(guard.images)}
         if seen := guard.images - seen_before:
             float(latest["loss_d"])  # waits for the device
-            guard.log(images_per_second=seen / max(time.monotonic() - began, _CLOCK_TICK_S))
-        if "learning_rate" not in guard.means:  # it is there where this tail runs again
-            guard.log(learning_rate=self._preset.learning_rate * self._decay(guard.images))
+            values["images_per_second"] = seen / max(time.monotonic() - began, _CLOCK_TICK_S)
+        guard.log(**values)
 
     def _decay(self, images_seen: int, *, settings: Mapping[str, Any] | None = None) -> float:
         """The factor of the learning rates, under these settings or others."""

@@ -244,8 +244,9 @@ def give_images_back(run: Run, _number: int) -> None:
     """Also to who reads a pipe this very moment."""
     for kept in (run.folder / "scans").glob("*.was"):
         pipe, data = kept.with_suffix(".png"), kept.read_bytes()
-        moved = pipe.rename(pipe.with_suffix(".pipe"))
-        kept.rename(pipe)
+        moved = pipe.with_suffix(".pipe")
+        os.link(pipe, moved)
+        kept.replace(pipe)  # without an instant in which there is no image
         with contextlib.suppress(OSError):  # nobody reads it
             descriptor = os.open(moved, os.O_WRONLY | os.O_NONBLOCK)
             os.write(descriptor, data)

@@ -5,7 +5,7 @@ import sys
 try:
     from ganguard.cli.checkpoints import main
 except ModuleNotFoundError as error:
-    print(f"{error.name} is not installed. Install it with:  python -m pip install -e .[trainers]", file=sys.stderr)
+    print(f'{error.name} is not installed. Install it with:  python -m pip install -e ".[trainers]"', file=sys.stderr)
     sys.exit(2)
 except KeyboardInterrupt:
     print("Stopped before anything began; nothing was changed.", file=sys.stderr)

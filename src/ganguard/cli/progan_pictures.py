@@ -101,6 +101,8 @@ def _generate(words: Sequence[str], prog: str, constants: Mapping[str, Any]) -> 
         raise UsageError(f"{error.name} is missing. Install it with: pip install 'ganguard[trainers]'") from error
     config: ProganConfig = options.merge(ProganConfig, vars(asked), progan.edited(constants))
     generator = progan_pictures.open_generator(asked.checkpoint or _newest(config), say=console.say).to(asked.device)
+    for note in generator.origin.notes:
+        console.say(note, stream=sys.stderr)
     if asked.size:
         generator.at_size(asked.size)
     pictures = generate.Pictures(count=asked.count, labels=None, seed=asked.seed, truncation=asked.truncation)

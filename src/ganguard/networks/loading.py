@@ -99,13 +99,11 @@ def _in_folder(folder: Path) -> tuple[Path, tuple[str, ...]]:
 
 def _without_alias(entry: Entry) -> Entry:
     """The immutable file that an alias stands for, where it is good: the alias may be moved on at any moment."""
-    if entry.path.name != names.LATEST or entry.state is not State.WHOLE:
-        return entry
-    others = (e for e in Catalog.of(entry.path.parent).versioned if e.state is State.WHOLE)
-    for other in (other for other in others if other.digest == entry.digest):
-        with contextlib.suppress(CheckpointError):
-            envelope.verify(other.path)
-            return other
+    with contextlib.suppress(CheckpointError):
+        lasting = Catalog.beside(entry.path).by_its_own_name(entry)
+        if lasting is not entry:
+            envelope.verify(lasting.path)
+        return lasting
     return entry
 
 

@@ -10,6 +10,7 @@ from dataclasses import fields
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typed import REPOSITORY, run, run_and_signal
 
 from ganguard.cli import progan
@@ -204,6 +205,11 @@ def test_ctrl_c_and_the_same_command_with_constants_edited_in_the_file(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "resumed from step" in done.stdout
     assert torch.load(newest(tmp_path), weights_only=True)["progress"]["images"] == 160
+    (logs,) = tmp_path.glob("logs/progan_emoji_*")
+    assert Image.open(logs / "curves.png").size[0] == 900
+    shown = EventAccumulator(str(logs / "tensorboard")).Reload()
+    assert [event.step for event in shown.Scalars("epoch/loss_d")] == [3, 6, 9, 12]
+    assert [event.step for event in shown.Images("samples")] == [3, 6, 9, 12]
     done = run([sys.executable, "mine.py"], *words, "--progressive-epochs", "1,0,0", cwd=tmp_path)
     assert "Set aside in" in done.stdout
     assert "resumed from step" not in done.stdout

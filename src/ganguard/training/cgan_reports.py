@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,13 @@ from ganguard.errors import SaveFailed
 from ganguard.guard import Guard
 from ganguard.metrics import Fid, Score
 from ganguard.networks.cgan_spec import CganSpec
-from ganguard.reports import health
-from ganguard.reports.board import Board
-from ganguard.reports.curves import save_curves, value_names
+from ganguard.reports.curves import value_names
 from ganguard.reports.grids import save_grid
 from ganguard.reports.training_line import TrainingLine
 from ganguard.store.durable import why
 from ganguard.training.best import BestPair
 from ganguard.training.cgan_samples import FixedLatents, make_images
-
-_BOARD_EVERY = 50  # steps; a value there waits for the device
-_DRAWING_SHARE = 50  # the curves take at most one part in so many of the time
+from ganguard.training.run_reports import RunReports, own_run
 
 
 class _BrokenOff(Exception):
@@ -61,12 +56,8 @@ class CganReports:
         self._spec, self._generator, self._critic = spec, generator, critic
         self._fixed, self._fid, self._device = fixed, fid, device
         self._sample_every, self._fid_every, self._epochs = sample_every, fid_every, epochs
-        own = guard.run.partition("_branch_")[0]  # a branch goes on in its run's curves and journal
-        self._logs = root / "logs" / f"cgan_{own}"
-        self._board = Board(self._logs / "tensorboard", step=guard.step, say=line.say)
-        self._board.epochs(guard.history)
-        self._not_drawn: list[dict[str, Any]] = []
-        self._draw_again_at = 0.0
+        logs = root / "logs" / f"cgan_{own_run(guard.run)}"
+        self._shown = RunReports(guard, logs, say=line.say, encoding=line.encoding)
         self._told_no_turn = False
         self._best = BestPair(root / "models" / f"cgan_{guard.run}")
         for text in self._best.mend():
@@ -74,33 +65,24 @@ class CganReports:
 
     def step(self, step: int, losses: Mapping[str, Tensor]) -> None:
         """Once a batch; ``step`` counts it."""
-        if step % _BOARD_EVERY == 0:
-            self._board.scalars(step, {f"step/{name}": float(value) for name, value in losses.items()})
+        self._shown.step(step, losses)
 
     def epoch_ended(self, epoch: int) -> None:
         """In an epoch's tail: samples and score where they are due, then curves."""
-        row: dict[str, Any] = {"epoch": epoch, "step": self._guard.step, "images": self._guard.images}
-        row |= self._guard.means
+        row = self._shown.row(epoch)
         self._tell_no_turn(epoch, row)
         if self._due(epoch, self._fid_every) and self._fid is not None:
             score = self._score(self._fid, epoch)
             row |= {"fid": score.value, "about": score.about}
         if self._due(epoch, self._sample_every):
             self._sample(epoch)
-        self._board.epochs([row])
-        self._not_drawn = [*self._guard.history, row]
-        if epoch == self._epochs or time.monotonic() >= self._draw_again_at:
-            self._draw()
+        self._shown.epoch_ended(row, draw=epoch == self._epochs)
         shown = ", ".join(f"{name} {row[name]:.4g}" for name in value_names([row]))
         self._line.say(f"epoch {epoch}: {shown}")
 
     def close(self) -> None:
         """Draw what was not drawn yet, and the chart."""
-        self._board.close()
-        if self._not_drawn:
-            self._draw()
-        for text in health.chart(self._guard.history, encoding=self._line.encoding):
-            self._line.say(text)
+        self._shown.close()
 
     def _tell_no_turn(self, epoch: int, row: Mapping[str, Any]) -> None:
         """Say once where an epoch has fewer batches than the critic has steps."""
@@ -123,7 +105,7 @@ class CganReports:
         except OSError as error:
             self._line.say(f"The samples of epoch {epoch} were not written: {why(error)}. Training goes on.")
             return
-        self._board.image(self._guard.step, "samples", path)
+        self._shown.samples(path)
         self._line.say(f"Samples in {path}")
 
     def _score(self, fid: Fid, epoch: int) -> Score:
@@ -153,12 +135,3 @@ class CganReports:
             told = [f"The best pair of epoch {epoch} was not written: {error}. Training goes on."]
         for text in told:
             self._line.say(text)
-
-    def _draw(self) -> None:
-        began = time.monotonic()
-        try:
-            save_curves(self._not_drawn, self._logs / "curves.png")
-        except (OSError, ImportError) as error:
-            self._line.say(f"The curves were not drawn: {error}. Training goes on.")
-        self._not_drawn = []
-        self._draw_again_at = time.monotonic() + _DRAWING_SHARE * (time.monotonic() - began)

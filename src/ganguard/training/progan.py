@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -31,6 +33,7 @@ from ganguard.training.progan_samples import FixedLatents, save_samples
 from ganguard.training.progan_schedule import Phase, Schedule, Stage, frozen, in_epochs, in_images
 from ganguard.training.progan_step import HALF_LIFE_IMAGES, Growth, ProgressiveStep, Weights, make_optimizers
 from ganguard.training.progan_trial import Trials
+from ganguard.training.run_reports import RunReports, own_run
 
 
 def schedule_of(config: ProganConfig, growth: Growth, *, images: int, seen: int) -> Schedule:
@@ -172,14 +175,20 @@ class ProganTraining:
                 return
             self._pieces = self._config.pieces
             self._tell(schedule, guard.images)
-            while guard.images < schedule.total:
-                phase = schedule.phase(guard.images)
-                last = guard.epoch - 1 + phase.passes_left(guard.images, images)
-                with TrainingLine(images, last) as line:
-                    self._say = line.say
-                    self._train_level(guard, schedule, phase, last, line)
-                self._say = plain
+            with contextlib.closing(self._reports(guard)) as self._shown:
+                while guard.images < schedule.total:
+                    phase = schedule.phase(guard.images)
+                    last = guard.epoch - 1 + phase.passes_left(guard.images, images)
+                    with TrainingLine(images, last) as line:
+                        self._say = line.say
+                        self._train_level(guard, schedule, phase, last, line)
+                    self._say = plain
         console.say(f"Finished: {size_of(schedule.phases[-1].level)} px; the newest checkpoint is in {guard.folder}.")
+
+    def _reports(self, guard: Guard) -> RunReports:
+        logs = Path(self._config.logs_dir) / f"progan_{self._config.layout.name}_{own_run(guard.run)}"
+        encoding = getattr(sys.stdout, "encoding", None)
+        return RunReports(guard, logs, say=lambda text: self._say(text), encoding=encoding)
 
     def _tell(self, schedule: Schedule, seen: int) -> None:
         """What is to come; levels are tried and measured for that."""
@@ -219,6 +228,7 @@ class ProganTraining:
             if level_ends:
                 guard.save(milestone=True)
             self._sample(guard, phase, epoch, line, level_ends=level_ends)
+            self._shown.epoch_ended(self._shown.row(epoch), draw=level_ends)
 
     def _train_epoch(
         self, guard: Guard, schedule: Schedule, phase: Phase, loader: DataLoader[Any], line: TrainingLine
@@ -231,6 +241,7 @@ class ProganTraining:
             losses = self._step(batch, stage, step=guard.step, images_seen=guard.images)
             guard.log(**losses)
             latest |= losses
+            self._shown.step(guard.step + 1, losses)
             if line.advance(len(batch)):
                 done = (guard.images - phase.fades_from) % count + len(batch)
                 line.show(epoch=guard.epoch, done=done, losses=latest, saved_s_ago=guard.seconds_since_save)
@@ -272,4 +283,5 @@ class ProganTraining:
         except OSError as error:
             line.say(f"The samples of epoch {epoch} were not written: {why(error)}. Training goes on.")
             return
+        self._shown.samples(path)
         line.say(f"epoch {epoch}: alpha {stage.alpha:.2f}, {line.images_per_second:.0f} images/s, samples in {path}")

@@ -50,7 +50,7 @@ class ProganConfig:
     data_dir: str = _option("emoji", "a folder (or .zip) of images, or the built-in emoji", metavar="DIR")
     weights_dir: str = _option("weights", "where the checkpoints go", metavar="DIR")
     output_dir: str = _option("samples", "where grids and generated images go", metavar="DIR")
-    logs_dir: str = _option("logs", "where the journal goes", metavar="DIR")
+    logs_dir: str = _option("logs", "where curves, TensorBoard and the journal go", metavar="DIR")
     cache_dir: str = _option("cache", "where the decoded images go", metavar="DIR")
     start_train_at_img_size: int = _option(4, "the first size that is trained, in px", choices=SIZES)
     img_size: int | None = _option(

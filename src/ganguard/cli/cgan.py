@@ -96,10 +96,7 @@ def _recorded(folder: Path, request: Request) -> dict[str, Any]:
 
 
 def _train(config: CganConfig, request: Request) -> int:
-    try:
-        with running.quick_exit():
-            from ganguard.training.cgan import CganTraining
-    except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is missing. Install it with: pip install 'ganguard[trainers]'") from error
+    with running.loading_libraries():
+        from ganguard.training.cgan import CganTraining
     CganTraining(config, request, console.say).run()
     return 0

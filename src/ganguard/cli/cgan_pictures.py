@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ganguard.cli import options, running
@@ -95,7 +94,7 @@ def _generate(words: Sequence[str], prog: str) -> int:
     if asked.truncation is not None and not asked.truncation > 0:
         raise UsageError(f"--truncation must be above 0, such as 0.7, not {asked.truncation}.")
     file = _places(asked).find(asked.checkpoint)
-    with _libraries():
+    with running.loading_libraries():
         from ganguard.networks.loading import load_generator
         from ganguard.training import generate
     generator = load_generator(file).to(asked.device)
@@ -123,7 +122,7 @@ def _compare(words: Sequence[str], prog: str) -> int:
     out = asked.out or asked.run_dir / "samples" / f"compare_{_file_part(which)}.png"
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out {out} must end in .png.")
-    with _libraries():
+    with running.loading_libraries():
         from ganguard.training import compare
     damaged = compare.compare(files, out, seed=asked.seed, device=asked.device, say=console.say)
     for text in damaged:
@@ -134,16 +133,6 @@ def _compare(words: Sequence[str], prog: str) -> int:
 def _require_seed(seed: int | None) -> None:
     if seed is not None and seed < 0:
         raise UsageError(f"--seed must be at least 0, not {seed}.")
-
-
-@contextlib.contextmanager
-def _libraries() -> Iterator[None]:
-    """Within, what the trainers need is imported."""
-    try:
-        with running.quick_exit():
-            yield
-    except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is missing. Install it with: pip install 'ganguard[trainers]'") from error
 
 
 def _places(asked: argparse.Namespace) -> Places:

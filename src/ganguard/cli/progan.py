@@ -152,10 +152,7 @@ def _tell_how_to_go_on(config: ProganConfig) -> None:
 
 
 def _train(config: ProganConfig, request: Request) -> int:
-    try:
-        with running.quick_exit():
-            from ganguard.training.progan import ProganTraining
-    except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is missing. Install it with: pip install 'ganguard[trainers]'") from error
+    with running.loading_libraries():
+        from ganguard.training.progan import ProganTraining
     ProganTraining(config, request, console.say).run()
     return 0

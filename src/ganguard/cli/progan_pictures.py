@@ -94,11 +94,8 @@ def _generate(words: Sequence[str], prog: str, constants: Mapping[str, Any]) -> 
         raise UsageError(f"--interpolate must be at least 2, not {asked.interpolate}.")
     if asked.truncation is not None and not asked.truncation > 0:
         raise UsageError(f"--truncation must be above 0, such as 0.7, not {asked.truncation}.")
-    try:
-        with running.quick_exit():
-            from ganguard.training import generate, progan_pictures
-    except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is missing. Install it with: pip install 'ganguard[trainers]'") from error
+    with running.loading_libraries():
+        from ganguard.training import generate, progan_pictures
     config: ProganConfig = options.merge(ProganConfig, vars(asked), progan.edited(constants))
     generator = progan_pictures.open_generator(asked.checkpoint or _newest(config), say=console.say).to(asked.device)
     for note in generator.origin.notes:

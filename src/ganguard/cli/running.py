@@ -6,9 +6,9 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from ganguard.errors import EXIT_SIGNAL_BASE, EXIT_USAGE, GanguardError
+from ganguard.errors import EXIT_SIGNAL_BASE, EXIT_USAGE, GanguardError, UsageError
 from ganguard.protection import early
 from ganguard.reports import console
 from ganguard.store.durable import why
@@ -35,9 +35,22 @@ def run(work: Callable[[], int | None]) -> int:
             flush(stream)
 
 
-def quick_exit() -> contextlib.AbstractContextManager[None]:
-    """Within, while libraries are loaded and nothing has begun, a request to stop ends the process on the spot."""
-    return early.loading()
+@contextlib.contextmanager
+def loading_libraries() -> Iterator[None]:
+    """Import torch within: a request to stop ends the process on the spot, since nothing has begun.
+
+    torch's threads will sleep while they wait for each other (OpenMP 5.0, OMP_WAIT_POLICY). By default they spin, and
+    where another program has the core of the one that all wait for, a step takes five to ten times as long.
+
+    Raises:
+        UsageError: a library is not installed.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        with early.loading():
+            yield
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is missing. Install it with: pip install 'ganguard[trainers]'") from error
 
 
 def flush(stream: object) -> None:
@@ -55,8 +68,6 @@ def single_process() -> None:
     Raises:
         UsageError
     """
-    from ganguard.errors import UsageError
-
     count = os.environ.get("WORLD_SIZE", "1")
     if count != "1":
         raise UsageError(

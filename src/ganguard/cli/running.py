@@ -13,6 +13,8 @@ from ganguard.protection import early
 from ganguard.reports import console
 from ganguard.store.durable import why
 
+_SPINS = "1000"  # of 300,000: docs/measured.md
+
 
 def run(work: Callable[[], int | None]) -> int:
     """Do ``work`` and return the exit code; whatever goes wrong is said in words."""
@@ -39,13 +41,15 @@ def run(work: Callable[[], int | None]) -> int:
 def loading_libraries() -> Iterator[None]:
     """Import torch within: a request to stop ends the process on the spot, since nothing has begun.
 
-    torch's threads will sleep while they wait for each other (OpenMP 5.0, OMP_WAIT_POLICY). By default they spin, and
-    where another program has the core of the one that all wait for, a step takes five to ten times as long.
+    torch's threads will spin only shortly while they wait for each other, where the OpenMP library is GNU's (libgomp
+    manual, GOMP_SPINCOUNT): where another program has the core of the one that all wait for, spinning is what makes
+    a step take several times as long. An OMP_WAIT_POLICY or GOMP_SPINCOUNT of the user's own stands.
 
     Raises:
         UsageError: a library is not installed.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     try:
         with early.loading():
             yield

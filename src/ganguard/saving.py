@@ -135,7 +135,9 @@ class Saver:
             reason = why(error) if isinstance(error, OSError) else error
             self.say(f"Old checkpoints were not cleaned up: {reason}")
         if self.backups and entry.summary and entry.summary.finite:
-            self.backups.saved(entry)
+            began = time.monotonic()
+            if copies := self.backups.saved(entry):
+                self.savings.backed_up(sum(c.stat().st_size for c in copies if c.exists()), time.monotonic() - began)
 
     def _failed(self, error: SaveFailed, after: str) -> None:
         on_disk = (

@@ -32,6 +32,7 @@ class Savings:
     def __init__(self) -> None:
         self.by_kind: dict[Kind, Tally] = {}
         self.failed = Tally()
+        self.backups = Tally()
         self._began = time.monotonic()
 
     def saved(self, kind: Kind, taken: int, seconds: float) -> None:
@@ -43,8 +44,14 @@ class Savings:
         """A save failed, or what follows it took this long."""
         self.failed.count, self.failed.seconds = self.failed.count + 1, self.failed.seconds + seconds
 
+    def backed_up(self, taken: int, seconds: float) -> None:
+        """A scheduled backup of ``taken`` bytes was made and verified, as part of a save."""
+        tally = self.backups
+        tally.count, tally.bytes, tally.seconds = tally.count + 1, tally.bytes + taken, tally.seconds + seconds
+
     @property
     def seconds(self) -> float:
+        """Of all saves, with what followed them: backups too."""
         return sum(tally.seconds for tally in (*self.by_kind.values(), self.failed))
 
     @property
@@ -53,10 +60,11 @@ class Savings:
         return self.seconds / max(time.monotonic() - self._began, 1e-9)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers: for each kind count, bytes, seconds; ``failed``; ``seconds`` in all; ``share`` of the time."""
+        """Of each kind, ``failed`` and ``backups``: count, bytes, seconds; ``seconds`` in all; ``share``."""
         kinds = {str(kind.value): asdict(tally) for kind, tally in self.by_kind.items()}
         failed = {"failed": {"count": self.failed.count, "seconds": self.failed.seconds}} if self.failed.count else {}
-        return {**kinds, **failed, "seconds": self.seconds, "share": self.share}
+        backups = {"backups": asdict(self.backups)} if self.backups.count else {}
+        return {**kinds, **failed, **backups, "seconds": self.seconds, "share": self.share}
 
     def text(self) -> str:
         """One line for a person; empty where nothing was saved."""
@@ -65,9 +73,10 @@ class Savings:
         kinds = ", ".join(f"{tally.count} {_WORDS[kind]}" for kind, tally in self.by_kind.items())
         taken = sum(tally.bytes for tally in self.by_kind.values())
         failed = f"; {self.failed.count} failed" if self.failed.count else ""
+        backups = f" With it {self.backups.count} backed up, {size(self.backups.bytes)}." if self.backups.count else ""
         return (
             f"Saved in this start: {kinds}{failed}; {size(taken)} in {_duration(self.seconds)}, "
-            f"{self.share:.1%} of its time."
+            f"{self.share:.1%} of its time.{backups}"
         )
 
 

@@ -131,6 +131,9 @@ def test_cleanup_removes_nothing_where_no_survivor_is_good(folder):
 def test_cleanup_of_what_was_set_aside(folder):
     assert run(GAN, *TINY, "--epochs", 1, "--no-checkpoint", cwd=folder).returncode == 0
     assert "set aside" in manage(folder, "--list")
+    taken = sum(path.stat().st_size for path in (folder / "checkpoints/set_aside").rglob("*") if path.is_file())
+    would = json.loads(manage(folder, "--cleanup", "--set-aside", "--dry-run", "--json"))
+    assert would["bytes"] == taken
     assert "Removed" in manage(folder, "--cleanup", "--set-aside")
     assert not (folder / "checkpoints/set_aside").exists()
     assert files(folder) == ["checkpoint_epoch_001.pth", "latest_checkpoint.pth"]

@@ -149,3 +149,13 @@ def test_a_pair_copied_by_hand_is_one_thing_too(folder):
     manage(folder, "--backup", "critic_CNV_epoch_001.pth", where="elsewhere")
     manage(folder, "--delete", "critic_CNV_epoch_001.pth", where="elsewhere")
     assert sorted(os.listdir(folder / "elsewhere"))[1:] == ["critic_CNV_epoch_002.pth", "generator_CNV_epoch_002.pth"]  # noqa: PTH208 - names
+
+
+def test_two_backups_of_one_pair_are_four_files_on_disk(folder):
+    before = json.loads(manage(folder, "--list", "--json"))
+    for _ in range(2):
+        manage(folder, "--backup", "generator_CNV_local.pth")
+    copies = list((folder / "weights_backups").glob("*.pth")) or list((folder / "checkpoint_backups").glob("*.pth"))
+    assert len(copies) == 4
+    after = json.loads(manage(folder, "--list", "--json"))
+    assert after["bytes"] == before["bytes"] + sum(copy.stat().st_size for copy in copies)

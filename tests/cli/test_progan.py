@@ -112,7 +112,7 @@ def test_a_finished_run_says_so_and_its_settings_need_not_be_typed_again(trained
     shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
     code, text = answer("--device", "cpu")
     assert code == 0
-    assert "All levels are trained, up to 16 px; nothing is left to do." in text
+    assert "The training is finished, up to 16 px; nothing is left to do." in text
 
 
 def test_generate_makes_images_a_grid_and_a_strip(trained, answer, tmp_path):
@@ -227,3 +227,36 @@ def test_lists_stand_in_a_config_file_as_lists(answer, tmp_path):
     code, text = answer("--config", "my.toml")
     assert code == 2
     assert "BATCH_SIZES (--batch-sizes) has 2 numbers for the 3 sizes up to 16 px" in text
+
+
+def test_a_run_begun_from_another_folders_file_leaves_that_alone_and_goes_on(tmp_path):
+    """The other run's pair gets none of this one's fixed names; nothing of ganguard's own counts as foreign."""
+    for name in ("retina", "lunge"):
+        (tmp_path / name).mkdir()
+        for number in range(12):
+            Image.new("RGB", (40, 40), (20 * number, len(name), 90)).save(tmp_path / name / f"{number}.png")
+    words = ["--in-channels", "4", "--z-dim", "4", "--threads", "1", "--device", "cpu", "--batch-sizes", "4,4"]
+    done = run(PROGAN, *words, "--progressive-epochs", "1,1", "--data-dir", "retina", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    before = (tmp_path / "weights/generator_retina_local.pth").read_bytes()
+    lunge = [*words, "--data-dir", "lunge"]
+    named = ["--checkpoint-gen", "generator_retina_local.pth"]
+    for more in (["--progressive-epochs", "1,1", *named], [], ["--progressive-epochs", "1,2"]):
+        done = run(PROGAN, *lunge, *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "it is kept as" not in done.stdout
+    assert "saved weights/history/generator_lunge_epoch_003.pth" in done.stdout
+    assert (tmp_path / "weights/generator_retina_local.pth").read_bytes() == before
+    assert (tmp_path / "weights/generator_lunge_local.pth").exists()
+
+
+def test_batch_sizes_for_the_sizes_of_the_checkpoint_are_enough(trained, answer, tmp_path):
+    """A smaller batch is what helps against heat and full memory: a list as long as the run's own must do."""
+    shutil.copytree(trained[0] / "weights", tmp_path / "weights")
+    shutil.copytree(trained[0] / "cache", tmp_path / "cache")
+    code, text = answer("--batch-sizes", "4,4,4", constants={"BATCH_SIZES": [8, 8, 8]})
+    assert (code, "batch_sizes is [4, 4, 4] now" in text) == (0, True), text
+    code, text = answer("--progressive-epochs", "1,2,1,5")
+    assert "this run's networks end at 16 px: what is beyond does nothing" in text
+    code, text = answer("--progressive-epochs", "1,2")
+    assert "the training ends at 8 px" in text

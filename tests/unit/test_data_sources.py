@@ -130,7 +130,7 @@ def test_images_without_class_folders(tmp_path):
 
 
 def test_an_empty_folder(tmp_path):
-    with pytest.raises(DataError, match=r"no images\. Expected are class folders"):
+    with pytest.raises(DataError, match=r"no images\. Expected are images, for gan\.py in class folders"):
         listing_of(tmp_path)
 
 

@@ -16,8 +16,10 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from ganguard import Guard
 from ganguard.errors import DoesNotFit, FolderInUse, NotSaved, Stopped, UsageError
+from ganguard.reports.console import size
 from ganguard.store.catalog import Catalog, newest_first
 from ganguard.store.resume import Request
+from ganguard.store.scheduled import BackupPlan
 from ganguard.store.summary import Kind
 
 
@@ -741,6 +743,17 @@ def test_what_saving_took_is_told_at_the_end_and_in_the_journal(guarded, said):
     last = json.loads((guard.folder / "journal.jsonl").read_text().splitlines()[-1])
     assert last["savings"]["epoch"]["count"] == 2
     assert (last["step"], last["epoch"]) == (10, 2)
+
+
+def test_backups_by_the_clock_are_counted_too(guarded, said, tmp_path):
+    plan = BackupPlan(every_s=3600, keep=7, folder=tmp_path / "other disk")
+    guard, made = guarded(backups=plan, save_every_epochs=1)
+    run(guard, made)
+    (copy,) = plan.folder.glob("*.pth")
+    backups = guard.savings["backups"]
+    assert (backups["count"], backups["bytes"]) == (1, copy.stat().st_size)
+    assert 0 < backups["seconds"] < guard.savings["seconds"]
+    assert any(line.endswith(f"With it 1 backed up, {size(copy.stat().st_size)}.") for line in said)
 
 
 @pytest.mark.parametrize(("count", "told"), [("batches", False), ("tick", False), ("nothing", True)])

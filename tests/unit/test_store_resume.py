@@ -225,7 +225,7 @@ def test_law_3_a_head_without_its_companion_and_a_companion_without_its_head_are
 
 
 def test_required_and_nothing_there_is_an_error(folder):
-    with pytest.raises(NoCheckpoint, match="Leave out --resume"):
+    with pytest.raises(NoCheckpoint, match="one is demanded: without that a new run starts"):
         start(folder, required=True)
 
 

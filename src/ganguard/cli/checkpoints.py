@@ -210,6 +210,7 @@ def _clean_up(folder: Path, asked: argparse.Namespace) -> int:
         paths += [entry.path for entry in files]
         freed += sum(entry.size for entry in files)
     if asked.set_aside:
+        freed += sum(path.lstat().st_size for path in removal.clear_set_aside(folder, dry_run=True))
         paths += removal.clear_set_aside(folder, dry_run=asked.dry_run)
     verb = "Would remove" if asked.dry_run else "Removed"
     lines = [f"{verb} {path}" for path in paths]

@@ -21,6 +21,10 @@ from ganguard.store.resume import Request
 from ganguard.store.shelf import Shelf
 from ganguard.training.progan_config import NOT_OF_THE_RUN, ProganConfig
 
+_SIZES = (
+    *("batch_sizes", "progressive_epochs", "img_size", "start_train_at_img_size"),
+    *("stabilize_kimg", "fade_kimg"),
+)
 _EPILOG = """\
 Training saves itself and goes on by itself: stop it with Ctrl+C, type the same command again.
 PROG generate --help makes images from what was trained.
@@ -108,13 +112,19 @@ def _work(argv: Sequence[str], prog: str, constants: Mapping[str, Any]) -> int:
     arguments = vars(parser(prog).parse_args(argv))
     config_file, branch = arguments.pop("config"), arguments.pop("branch")
     asked_for = (arguments, edited(constants), options.read_toml(config_file, ProganConfig) if config_file else {})
-    asked: ProganConfig = options.merge(ProganConfig, *asked_for)
+    # How many sizes there are may stand in the checkpoint only, which is not found yet.
+    asked: ProganConfig = options.merge(ProganConfig, *(without_sizes(values) for values in asked_for))
     request = _request(asked, arguments, branch=branch)
     running.single_process()
     recorded = _recorded(asked, request)
     config: ProganConfig = options.merge(ProganConfig, *asked_for, recorded)
     _tell_how_to_go_on(asked)
     return _train(config, request)
+
+
+def without_sizes(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those that must agree with the number of sizes."""
+    return {name: value for name, value in values.items() if name not in _SIZES}
 
 
 def _request(config: ProganConfig, typed: Mapping[str, Any], *, branch: bool) -> Request:

@@ -96,7 +96,7 @@ def _generate(words: Sequence[str], prog: str, constants: Mapping[str, Any]) -> 
         raise UsageError(f"--truncation must be above 0, such as 0.7, not {asked.truncation}.")
     with running.loading_libraries():
         from ganguard.training import generate, progan_pictures
-    config: ProganConfig = options.merge(ProganConfig, vars(asked), progan.edited(constants))
+    config: ProganConfig = options.merge(ProganConfig, vars(asked), progan.without_sizes(progan.edited(constants)))
     generator = progan_pictures.open_generator(asked.checkpoint or _newest(config), say=console.say).to(asked.device)
     for note in generator.origin.notes:
         console.say(note, stream=sys.stderr)

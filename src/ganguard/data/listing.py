@@ -128,7 +128,7 @@ def _wrapping(images: list[File]) -> str:
 def _nothing_found(path: Path, others: Counter[str]) -> str:
     seen = f", only other files ({_most_common(others)})" if others else ""
     return (
-        f"{path} holds no images{seen}. Expected are class folders with images in them, such as "
+        f"{path} holds no images{seen}. Expected are images, for gan.py in class folders, such as "
         f"{path / 'cats' / '1.jpg'}; known suffixes: {' '.join(sorted(SUFFIXES))}."
     )
 

@@ -78,11 +78,9 @@ def _in_folder(folder: Path) -> tuple[Path, tuple[str, ...]]:
     best = folder / best_files.GENERATOR
     if best_files.manifests(best):
         return best, ()
-    there = Catalog.of(folder)
-    if not there.entries and (folder / "checkpoints").is_dir():
-        there = Catalog.of(folder / "checkpoints")
+    there = _catalog(folder)
     runs = there.runs()
-    run = runfile.read(there.folder)
+    run = runfile.read(there.shelf)
     if run is None and len(runs) > 1:
         raise NoCheckpoint(f"{there.folder} holds checkpoints of {len(runs)} runs. Name the file that you mean.")
     run = run or runfile.identify(there)
@@ -95,6 +93,22 @@ def _in_folder(folder: Path) -> tuple[Path, tuple[str, ...]]:
         reasons = "".join(f"\n  {note}" for note in met.notes)
         raise NoCheckpoint(f"{there.folder} holds no good checkpoint of its run {run.run}.{reasons}")
     return met.found.path, (*met.notes, f"Taken instead: {met.found.path}.") if met.notes else ()
+
+
+def _catalog(folder: Path) -> Catalog:
+    """The checkpoints of a folder, or of its folder ``checkpoints``; of pairs, those of its only data set.
+
+    Raises:
+        NoCheckpoint: it holds several.
+    """
+    for place in (folder, folder / "checkpoints"):
+        found = [there for there in map(Catalog.of, runfile.shelves(place)) if there.entries] if place.is_dir() else []
+        if len(found) > 1:
+            several = ", ".join(str(there.shelf.pair.name if there.shelf.pair else "gan.py") for there in found)
+            raise NoCheckpoint(f"{place} holds checkpoints of several runs: {several}. Name the file that you mean.")
+        if found:
+            return found[0]
+    return Catalog.of(folder)
 
 
 def _without_alias(entry: Entry) -> Entry:

@@ -99,11 +99,10 @@ def make(folder: Path) -> CheckpointList:
     shelves = runfile.shelves(folder)
     catalogs = [Catalog.of(shelf) for shelf in shelves]
     rows = {row.entry.path: row for there in catalogs for row in _rows_of(there, shared=len(shelves) > 1)}
-    backups = _plain_rows(Catalog.all_in(removal.backups(folder)), "backup")
-    aside = [row for place in _set_aside(folder) for row in _plain_rows(Catalog.all_in(place), "set aside")]
-    all_rows = [*rows.values(), *backups, *aside]
-    files = {entry.path: entry for there in catalogs for entry in there.entries}
-    files |= {entry.path: entry for row in (*backups, *aside) for entry in row.files}
+    copies, away = Catalog.all_in(removal.backups(folder)), list(map(Catalog.all_in, _set_aside(folder)))
+    aside = [row for there in away for row in _plain_rows(there, "set aside")]
+    all_rows = [*rows.values(), *_plain_rows(copies, "backup"), *aside]
+    files = {entry.path: entry for there in (*catalogs, copies, *away) for entry in there.entries}
     going = [(there, head) for there in catalogs for head in _expendable(there)]
     return CheckpointList(
         folder=folder,

@@ -65,9 +65,14 @@ def _protect_all(folder: Path) -> None:
 
 
 def repair(where: Path | Shelf, newest: Entry, companions: Sequence[Entry] = ()) -> list[str]:
-    """See to it that the aliases are other names of ``newest``, which is good; returns what is to be told."""
+    """See to it that the aliases are other names of ``newest``, which is good; returns what is to be told.
+
+    A file of another run that this one begins from gets none of its fixed names.
+    """
     shelf = at(where)
     told = clear_the_names(shelf)
+    if not shelf.holds(newest.path, newest.state, newest.summary):
+        return told
     for name, target in _matched(shelf, [*companions, newest]):
         alias = shelf.folder / name
         if alias.exists() and (alias.samefile(target.path) or _is_good_copy(alias, target)):
@@ -103,8 +108,10 @@ def _clear(shelf: Shelf, alias_name: str) -> str | None:
     if alias.is_symlink() or not alias.is_file():
         return _aside(shelf, alias_name)
     entry = read(alias)
-    if entry.state is not State.WHOLE or entry.summary is None or not shelf.holds(alias, entry.state, entry.summary):
+    if entry.state is not State.WHOLE or entry.summary is None:
         return _aside(shelf, alias_name)
+    if not shelf.holds(alias, entry.state, entry.summary):
+        return _aside(shelf, alias_name, "a checkpoint of another run")
     there = Catalog.of(shelf)
     if not any(other.path == alias for other in there.versioned):
         return None
@@ -126,7 +133,7 @@ def _second_name(source: Path, path: Path, tag: str) -> None:
     durable.protect(path)
 
 
-def _aside(shelf: Shelf, alias_name: str) -> str:
+def _aside(shelf: Shelf, alias_name: str, was: str = "no whole checkpoint of ganguard") -> str:
     into = set_aside.new_folder(shelf.folder, shelf.aside("not_ours"))
     moved = set_aside.move(shelf.folder, [alias_name], into)
-    return f"{alias_name} was no whole checkpoint of ganguard; it is kept as {moved[alias_name]}."
+    return f"{alias_name} was {was}; it is kept as {moved[alias_name]}."

@@ -116,7 +116,8 @@ def _refuse_to_start_from_zero(there: Catalog, run: Run | None, met: Search, *, 
         if required:
             whose = f" of {there.shelf.pair.name}" if there.shelf.pair else ""
             raise NoCheckpoint(
-                f"There is no checkpoint{whose} in {there.shelf.folder}. Leave out --resume to start a new run."
+                f"There is no checkpoint{whose} in {there.shelf.folder}, and one is demanded: without that a new run "
+                "starts."
             )
         return
     search.require_all_readable(there)

@@ -68,10 +68,11 @@ class ScheduledBackups:
         self._not_before = 0.0  # monotonic
         self._newest: float | None = None  # seconds since the epoch
 
-    def saved(self, entry: Entry) -> None:
-        """A checkpoint was saved: copy it if a backup is due."""
+    def saved(self, entry: Entry) -> list[Path]:
+        """A checkpoint was saved: copy it if a backup is due. Returns the copies."""
+        copies: list[Path] = []
         if time.monotonic() < self._not_before:
-            return
+            return copies
         try:
             if self._due():
                 copies = back_up(entry.path, self.plan.folder, word=WORD)
@@ -82,6 +83,7 @@ class ScheduledBackups:
             reason = why(error) if isinstance(error, OSError) else f"{error}".rstrip(".")
             self._say(f"No backup in {self.plan.folder}: {reason}. Training goes on, and it tries again in 10 min.")
             self._not_before = time.monotonic() + _RETRY_S
+        return copies
 
     def _due(self) -> bool:
         if self._newest is None:

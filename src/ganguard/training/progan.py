@@ -170,8 +170,10 @@ class ProganTraining:
             guarded()
             schedule = schedule_of(self._config, self._growth, images=images, seen=guard.images)
             self._growth.adjust(schedule)
+            for text in progan_start.sizes_left_out(self._config):
+                plain(text)
             if guard.images >= schedule.total:
-                plain(f"All levels are trained, up to {size_of(schedule.phases[-1].level)} px; nothing is left to do.")
+                plain(f"The training is finished, up to {size_of(schedule.last_level)} px; nothing is left to do.")
                 return
             self._pieces = self._config.pieces
             self._tell(schedule, guard.images)
@@ -183,7 +185,7 @@ class ProganTraining:
                         self._say = line.say
                         self._train_level(guard, schedule, phase, last, line)
                     self._say = plain
-        console.say(f"Finished: {size_of(schedule.phases[-1].level)} px; the newest checkpoint is in {guard.folder}.")
+        console.say(f"Finished: {size_of(schedule.last_level)} px; the newest checkpoint is in {guard.folder}.")
 
     def _reports(self, guard: Guard) -> RunReports:
         logs = Path(self._config.logs_dir) / f"progan_{self._config.layout.name}_{own_run(guard.run)}"

@@ -65,6 +65,11 @@ class Schedule:
         """After so many images the training is finished."""
         return self.phases[-1].ends
 
+    @property
+    def last_level(self) -> int:
+        """The largest level that sees images."""
+        return max(phase.level for phase in self.phases if phase.ends > phase.fades_from)
+
 
 def in_epochs(epochs: Sequence[float], *, images: int, first_level: int = 0, begins: int = 0) -> Schedule:
     """Each level for so many epochs, fading over the first half of them.

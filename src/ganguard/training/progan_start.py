@@ -8,6 +8,7 @@ import torch
 
 from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator, size_of
 from ganguard.reports.console import duration, size
+from ganguard.training.progan_config import SIZES, ProganConfig
 from ganguard.training.progan_schedule import Phase, Schedule
 
 FEW_IMAGES = 100_000  # a level that sees fewer is warned about
@@ -102,3 +103,21 @@ def _total(phases: Sequence[Phase], seconds: Mapping[int, float], seen: int) -> 
         return "Times are for this machine as it is now, with nothing else running."
     total = sum((p.ends - max(seen, p.fades_from)) * seconds[p.level] for p in phases)
     return f"Altogether about {duration(total)}: measured for a moment now and reckoned from that, saving not counted."
+
+
+def sizes_left_out(config: ProganConfig) -> list[str]:
+    """Sizes that the epochs do not reach, or that the networks do not have, in words."""
+    last, given = SIZES.index(config.image_size), len(config.progressive_epochs)
+    if config.stabilize_kimg is not None or config.progressive_epochs == ProganConfig().progressive_epochs:
+        return []
+    if given <= last:
+        return [
+            f"The networks go up to {SIZES[last]} px and PROGRESSIVE_EPOCHS has {given} numbers: the training ends at "
+            f"{SIZES[given - 1]} px."
+        ]
+    if given > last + 1:
+        return [
+            f"PROGRESSIVE_EPOCHS has numbers for sizes up to {SIZES[given - 1]} px, but this run's networks end at "
+            f"{SIZES[last]} px: what is beyond does nothing. Larger images need a new run, with --no-load-model."
+        ]
+    return []

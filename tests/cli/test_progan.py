@@ -13,6 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typed import REPOSITORY, run, run_and_signal
 
+import ganguard as ganguard_package
 from ganguard.cli import progan
 from ganguard.cli.main import main as ganguard
 from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator
@@ -130,6 +131,17 @@ def test_generate_makes_images_a_grid_and_a_strip(trained, answer, tmp_path):
     assert len(set(pictures)) == 4
     with Image.open(first_picture(tmp_path / "d")) as picture:
         assert picture.size == (4, 4)
+
+
+def test_generators_are_found_by_their_bare_names_and_by_their_folder(trained, answer):
+    folder = trained[0] / "weights"
+    words = ["generate", "--weights-dir", folder, "--count", 1]
+    code, text = answer(*words, "--checkpoint", "generator_emoji_epoch_001.pth", "--out", "first")
+    assert code == 0, text
+    code, text = answer(*words, "--checkpoint", "generator_emoji_epoch_009.pth", "--out", "none")
+    assert code == 3
+    assert "There is no file" in text
+    assert ganguard_package.load_generator(folder).image_size == 16
 
 
 @pytest.mark.parametrize(

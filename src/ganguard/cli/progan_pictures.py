@@ -97,7 +97,8 @@ def _generate(words: Sequence[str], prog: str, constants: Mapping[str, Any]) -> 
     with running.loading_libraries():
         from ganguard.training import generate, progan_pictures
     config: ProganConfig = options.merge(ProganConfig, vars(asked), progan.without_sizes(progan.edited(constants)))
-    generator = progan_pictures.open_generator(asked.checkpoint or _newest(config), say=console.say).to(asked.device)
+    file = (asked.checkpoint and config.named_file(str(asked.checkpoint))) or _newest(config)
+    generator = progan_pictures.open_generator(file, say=console.say).to(asked.device)
     for note in generator.origin.notes:
         console.say(note, stream=sys.stderr)
     if asked.size:

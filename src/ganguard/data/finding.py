@@ -61,6 +61,7 @@ def _nothing_there(data: str) -> str:
     close = difflib.get_close_matches(data.lower(), names, n=1)
     meant = f" Did you mean {close[0]!r}?" if close else ""
     return (
-        f"There is no folder {data!r}.{meant} Give the path of a folder of images (for gan.py one folder a class), one of the "
-        f"built-in sets ({', '.join(BUILTIN_NAMES)}), or one that torchvision knows ({', '.join(TORCHVISION_NAMES)})."
+        f"There is no folder {data!r}.{meant} Give the path of a folder of images (for gan.py one folder a class), "
+        f"one of the built-in sets ({', '.join(BUILTIN_NAMES)}), or one that torchvision knows "
+        f"({', '.join(TORCHVISION_NAMES)})."
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self, get_args, get_type_hints
 
 from ganguard.errors import UsageError
-from ganguard.store.pair import Pair, name_of
+from ganguard.store.pair import HISTORY, Pair, name_of
 from ganguard.store.scheduled import interval
 
 SMALLEST, LARGEST = 4, 1024
@@ -85,7 +85,7 @@ class ProganConfig:
     on_usr1: str = _option(
         "stop", "what SIGUSR1 does, a cluster's warning: save and leave, or save and go on", choices=("stop", "save")
     )
-    save_model: bool = _option(True, "save regularly; without it, only when the training ends or is stopped")
+    save_model: bool = _option(True, "save regularly; without it, only at a size's end, a stop and the end")
     load_model: bool | None = _option(
         None, "demand a checkpoint, or start afresh and set the old run aside (default: go on where there is one)"
     )
@@ -184,13 +184,13 @@ class ProganConfig:
     def named_file(self, name: str | None) -> Path | None:
         """A file to go on from; None where that is the newest one's fixed name, and so nothing special.
 
-        A bare name is looked for in the folder of the weights too.
+        A bare name is looked for in the folder of the weights and in its history too.
         """
         if not name:
             return None
         path, weights = Path(name), Path(self.weights_dir)
         if len(path.parts) == 1 and not path.exists():
-            path = weights / path
+            path = next((p for p in (weights / path, weights / HISTORY / path) if p.exists()), weights / path)
         fixed = {(weights / alias).absolute() for alias in self.layout.aliases}
         return None if path.absolute() in fixed else path
 

@@ -77,10 +77,11 @@ def table(
     yield "    size   epochs     images  fading in   batch   expected    a pair"
     for phase in phases:
         left = phase.ends - max(seen, phase.fades_from)
+        fading = max(0, min(phase.fade, phase.fades_from + phase.fade - seen))
         batch = f"{batch_sizes[phase.level]}x{accumulation}"
         time = duration(left * seconds[phase.level]) if phase.level in seconds else "?"
         yield (
-            f"{size_of(phase.level):>5} px {left / images:>8.4g} {left:>10,} {phase.fade:>10,} {batch:>7} "
+            f"{size_of(phase.level):>5} px {left / images:>8.4g} {left:>10,} {fading:>10,} {batch:>7} "
             f"{'~ ' + time:>10} {size(pairs[phase.level]):>9}"
         )
     yield _total(phases, seconds, seen)
@@ -90,7 +91,7 @@ def table(
     )
     if kept > free:
         yield f"Note: only {size(free)} are free there. Training begins all the same, and tells where a save fails."
-    few = [f"{size_of(p.level)}" for p in schedule.phases if p.ends - p.fades_from < FEW_IMAGES]
+    few = [f"{size_of(p.level)}" for p in phases if p.ends - p.fades_from < FEW_IMAGES]
     if few:
         yield (
             f"Note: {', '.join(few)} px will see fewer than {FEW_IMAGES:,} images ({_OF_THE_PAPER}). More images or "

@@ -231,7 +231,7 @@ def test_the_start_tells_images_epochs_time_and_disk_and_warns_of_few_images():
         )
     )
     assert [line.split() for line in lines[1:3]] == [
-        ["8", "px", "10", "60,000", "60,000", "16x2", "~", "10", "min", "6.0", "MB"],
+        ["8", "px", "10", "60,000", "0", "16x2", "~", "10", "min", "6.0", "MB"],
         ["16", "px", "20", "120,000", "60,000", "12x2", "~", "3.3", "h", "7.0", "MB"],
     ]
     assert "about 3.5 h" in lines[3]

@@ -9,7 +9,7 @@ train: .venv/trainers  ## train on the built-in images; Ctrl+C, and the same com
 
 train-progan: .venv/trainers  ## the progressive GAN on the built-in emoji, 4 to 32 px; goes on likewise
 	@GANGUARD_COMMAND="make train-progan$(if $(ARGS), ARGS='$(ARGS)')" $(BIN)/python progan_local.py \
-		--data-dir emoji --in-channels 32 --z-dim 64 --progressive-epochs 8,16,24,80 \
+		--data-dir emoji --in-channels 32 --z-dim 64 --progressive-epochs 8,16,24,64 \
 		--batch-sizes 16,16,16,16 --gradient-accumulation-steps 1 $(ARGS)
 
 test: .venv/dev  ## linters, types, tests

@@ -5,11 +5,22 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 # Two cores are shared by the test and the processes that it starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent / "cli"))
+sys.path.insert(0, str(Path(__file__).parent / "exact"))
+from zygote import Zygote  # the path comes first
 
 # A suite started in the background or under nohup inherits ignored signals, which trainings respect, as they should.
 for name, usual in (("SIGINT", signal.default_int_handler), ("SIGTERM", signal.SIG_DFL), ("SIGHUP", signal.SIG_DFL)):
     if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
         signal.signal(getattr(signal, name), usual)
+
+
+@pytest.fixture(scope="session")
+def zygote():
+    """Shared by all tests of a session."""
+    with Zygote() as started:
+        yield started

@@ -9,17 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "exact"))
-from zygote import Zygote
-
 GAN = Path(__file__).parents[2] / "gan.py"
 TINY = ["--batch-size", 8, "--width", 4, "--epochs", 1, "--threads", 1, "--fid-every", 0, "--sample-every", 0]
-
-
-@pytest.fixture(scope="module")
-def zygote():
-    with Zygote() as started:
-        yield started
 
 
 @pytest.fixture

@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "exact"))
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from stores import let_everybody_in
-from zygote import Zygote
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system, or becomes another user")
 
@@ -43,12 +41,6 @@ def main(folder, epochs, here):
 
 main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
 """
-
-
-@pytest.fixture(scope="module")
-def zygote():
-    with Zygote() as started:
-        yield started
 
 
 @pytest.fixture

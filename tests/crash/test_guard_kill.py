@@ -11,7 +11,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "exact"))
 from loops import journal, same
-from zygote import Zygote
 
 SCRIPT = """
 import random, sys
@@ -47,12 +46,6 @@ if __name__ == "__main__":
 RUNS = int(os.environ.get("GANGUARD_KILLS", "20"))
 _SAVED = re.compile(r"^saved ck/checkpoint_epoch_(\d+)(?:_batch_(\d+))?(?:_\d+)?\.pth", re.MULTILINE)
 _BATCHES = 20  # an epoch
-
-
-@pytest.fixture(scope="module")
-def zygote():
-    with Zygote() as started:
-        yield started
 
 
 def outcome(cwd):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "exact"))
-from zygote import SOURCE, Zygote
+from zygote import SOURCE
 
 LOOP = """
 import random, sys, time
@@ -55,12 +55,6 @@ if __name__ == "__main__":
 DEFAULTS = {"hang_at": -1, "hang": "pass", "width": 1, "workers": 0, "options": "", "body": "pass", "folder": "ck"}
 # With workers the guard's step is not seen in them: they hang by what they were given.
 HANGING_WORKER = "time.sleep(1000 if index == 7 else 0)"
-
-
-@pytest.fixture(scope="module")
-def zygote():
-    with Zygote() as started:
-        yield started
 
 
 def written(cwd, **changes):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -189,8 +188,7 @@ class ProganTraining:
 
     def _reports(self, guard: Guard) -> RunReports:
         logs = Path(self._config.logs_dir) / f"progan_{self._config.layout.name}_{own_run(guard.run)}"
-        encoding = getattr(sys.stdout, "encoding", None)
-        return RunReports(guard, logs, say=lambda text: self._say(text), encoding=encoding)
+        return RunReports(guard, logs, say=lambda text: self._say(text))
 
     def _tell(self, schedule: Schedule, seen: int) -> None:
         """What is to come; levels are tried and measured for that."""

@@ -24,10 +24,10 @@ class RunReports:
     Args:
         logs: the folder of ``curves.png`` and ``tensorboard/``; a branch goes on in its run's.
         say: prints a line.
-        encoding: of what the lines are shown on; None where it does not tell.
+        encoding: of what the lines are shown on; None: standard output's when it is closed.
     """
 
-    def __init__(self, guard: Guard, logs: Path, *, say: Callable[[str], None], encoding: str | None) -> None:
+    def __init__(self, guard: Guard, logs: Path, *, say: Callable[[str], None], encoding: str | None = None) -> None:
         self._guard, self._logs, self._say, self._encoding = guard, logs, say, encoding
         self._board = Board(logs / "tensorboard", step=guard.step, say=say)
         self._board.epochs(guard.history)

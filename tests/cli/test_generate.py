@@ -17,6 +17,7 @@ from typed import GAN, TINY, run
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from generators import CLASSES, networks, save_cgan, spec
 from stores import damage, needs_root, small_disk
+from systems import remove
 
 import ganguard
 from ganguard.cli import cgan_pictures
@@ -233,7 +234,7 @@ def test_mistakes_that_the_checkpoint_shows(folder, here, tmp_path, words, code,
 
 def test_a_damaged_checkpoint_is_named_and_the_newest_good_one_taken(folder, here, tmp_path):
     shutil.copytree(folder / "checkpoints", tmp_path / "checkpoints")
-    (tmp_path / "checkpoints/latest_checkpoint.pth").unlink()
+    remove(tmp_path / "checkpoints/latest_checkpoint.pth")
     damage(tmp_path / "checkpoints/checkpoint_epoch_002.pth")
     text = here("--checkpoint", 2, "--count", 2, "--out", "out", cwd=tmp_path, code=3)
     assert "checkpoint_epoch_002.pth is damaged" in text
@@ -247,7 +248,7 @@ def test_a_damaged_checkpoint_is_named_and_the_newest_good_one_taken(folder, her
 def test_an_intact_copy_beside_the_damaged_newest_is_taken_and_said(folder, here, tmp_path):
     shutil.copytree(folder / "checkpoints", tmp_path / "checkpoints")
     newest, alias = (tmp_path / "checkpoints" / name for name in ("checkpoint_epoch_002.pth", "latest_checkpoint.pth"))
-    alias.unlink()
+    remove(alias)
     shutil.copy(newest, alias)
     damage(newest)
     for words in ([], ["--checkpoint", "latest_checkpoint.pth"]):

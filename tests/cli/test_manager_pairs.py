@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from systems import remove
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from typed import MANAGER, run
@@ -63,7 +64,7 @@ def history(folder, name="DRUSEN"):
 def damage(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 4
-    path.unlink()
+    remove(path)
     path.write_bytes(content)
 
 
@@ -83,8 +84,8 @@ def test_list_tells_each_pair_once_with_the_size_of_both(folder):
 
 
 def test_a_lone_second_file_and_a_lone_first_one_are_incomplete(folder):
-    (folder / "weights/history/generator_DRUSEN_epoch_003.pth").unlink()
-    (folder / "weights/history/critic_DRUSEN_epoch_004.pth").unlink()
+    remove(folder / "weights/history/generator_DRUSEN_epoch_003.pth")
+    remove(folder / "weights/history/critic_DRUSEN_epoch_004.pth")
     rows = listed(folder)
     assert rows["critic_DRUSEN_epoch_003.pth"]["state"] == "incomplete"
     assert rows["generator_DRUSEN_epoch_004.pth"]["state"] == "incomplete"

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from systems import remove
 
 from ganguard.store import aliases, commit, names, resume
 from ganguard.store.catalog import Entry
@@ -98,7 +99,7 @@ def start(folder: Path | Shelf, **asked) -> tuple[resume.Plan, Path | None, list
 
 def rewrite(path: Path, data: bytes) -> None:
     """Put other bytes at a path, as a failing disk does: without regard for permissions."""
-    path.unlink()
+    remove(path)
     path.write_bytes(data)
 
 
@@ -115,7 +116,7 @@ def damage(path: Path) -> None:
 
 def tree(folder: Path) -> dict[str, bytes]:
     """Every checkpoint file below a folder, by relative path."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.pth"))}
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*.pth"))}
 
 
 @contextmanager

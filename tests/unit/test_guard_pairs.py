@@ -7,6 +7,7 @@ import signal
 
 import pytest
 import torch
+from systems import remove
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -270,7 +271,7 @@ def test_the_two_newest_milestones_and_the_best_stay(weights):
 def damage(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 8
-    path.unlink()
+    remove(path)
     path.write_bytes(content)
 
 
@@ -281,14 +282,14 @@ def test_what_is_no_whole_pair_is_named_set_aside_and_never_resumed(weights, bro
     weights.run(epochs=2, keep=9)
     history = weights.folder / "history"
     for alias in weights.folder.glob("*_local.pth"):
-        alias.unlink()  # where they are copies they would stand in
+        remove(alias)  # where they are copies they would stand in
     critic, generator = (history / f"{word}_DRUSEN_epoch_002.pth" for word in ("critic", "generator"))
     if broken == "lone head":
-        critic.unlink()
+        remove(critic)
     elif broken == "lone companion":
-        generator.unlink()
+        remove(generator)
     elif broken == "companion of another epoch":
-        critic.unlink()
+        remove(critic)
         shutil.copy(history / "critic_DRUSEN_epoch_001.pth", critic)
     else:
         damage(critic if "companion" in broken else generator)
@@ -309,7 +310,7 @@ def test_a_damaged_companion_is_stood_in_for_by_its_copy(weights):
     weights.run(epochs=1)
     alias, critic = weights.folder / "critic_DRUSEN_local.pth", weights.folder / "history/critic_DRUSEN_epoch_001.pth"
     content = critic.read_bytes()
-    alias.unlink()
+    remove(alias)
     alias.write_bytes(content)
     damage(critic)
     guard, _ = weights.guard()

@@ -15,6 +15,7 @@ from torch import nn
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from generators import CLASSES, networks, save_cgan, spec
 from stores import damage, flip, save_pair
+from systems import remove
 
 import ganguard
 from ganguard.errors import (
@@ -142,7 +143,7 @@ def test_one_flipped_bit_is_found(tmp_path, kind, share):
 def test_a_torn_file_is_damaged(tmp_path, kind):
     path = pair(tmp_path) if kind == "pair" else save_cgan(tmp_path, 1)
     content = path.read_bytes()
-    path.unlink()
+    remove(path)
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(DamagedCheckpoint):
         ganguard.load_generator(path)

@@ -10,6 +10,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from stores import archive, damage, needs_root, rewrite, save, save_pair, small_disk, tree
+from systems import remove
 
 from ganguard.errors import DamagedCheckpoint, SaveFailed, UsageError
 from ganguard.store import backup, durable, envelope, names, resume
@@ -47,7 +48,7 @@ def test_a_damaged_checkpoint_is_not_backed_up(tmp_path):
     with pytest.raises(DamagedCheckpoint):
         backup.back_up(head.path, tmp_path / names.BACKUPS)
     assert not (tmp_path / names.BACKUPS).exists()
-    (tmp_path / "checkpoints" / "critic_epoch_002.pth").unlink()
+    remove(tmp_path / "checkpoints" / "critic_epoch_002.pth")
     with pytest.raises(UsageError, match="lacks its second file"):
         backup.back_up(head.path, tmp_path / names.BACKUPS)
 

@@ -15,6 +15,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from stores import finished, python, save, save_on_shelf, save_pair
+from systems import remove
 
 from ganguard.cli import checkpoints
 from ganguard.store import aliases, backup, durable, envelope, names, removal, resume, search
@@ -127,7 +128,7 @@ def test_a_file_that_goes_while_a_folder_is_listed_is_not_there(tmp_path, before
     """Not one that cannot be read: a start would refuse to go on beside that."""
     folder = tmp_path / "checkpoints"
     gone, stays = (save(folder, epoch).path for epoch in (1, 2))
-    before_each_opening(lambda path: gone.unlink(missing_ok=True) if path == gone else None)
+    before_each_opening(lambda path: remove(gone) if path == gone and gone.exists() else None)
     assert [entry.path for entry in Catalog.of(folder).entries] == [stays]
 
 
@@ -194,9 +195,9 @@ def test_a_pair_that_is_being_written_is_not_taken_for_damaged(pairs, capsys):
     where = ["--checkpoint-dir", str(pairs.folder)]
     head = pairs.folder / HISTORY / "generator_DRUSEN_epoch_003.pth"
     content = head.read_bytes()
-    head.unlink()
+    remove(head)
     for alias in pairs.aliases:
-        (pairs.folder / alias).unlink()
+        remove(pairs.folder / alias)
     durable.temporary_name(head, pairs.tag).write_bytes(content[:100])
     assert manage(["--verify", *where]) == 0
     assert "critic_DRUSEN_epoch_003" not in capsys.readouterr().out
@@ -233,8 +234,8 @@ def test_a_backup_of_a_pair_that_goes_meanwhile_takes_the_next(tmp_path, before_
             opened.append(path)
             if len(opened) == 2:
                 aliases.point(alias, new.path)
-                critic.unlink()
-                old.path.unlink()
+                remove(critic)
+                remove(old.path)
 
     before_each_opening(act)
     copies = backup.back_up(alias, tmp_path / names.BACKUPS)

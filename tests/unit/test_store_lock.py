@@ -13,6 +13,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from stores import finished, needs_root, python, small_disk
+from systems import needs_fork, needs_posix
 
 from ganguard.errors import FolderInUse, SaveFailed
 from ganguard.store.lock import REMOVAL, TRAINING, Lock
@@ -61,13 +62,13 @@ def test_law_10_a_second_training_gets_an_error_that_names_the_first(tmp_path, h
 
 
 def test_law_10_the_lock_goes_with_a_killed_process_at_once(tmp_path, holder):
-    holder.send_signal(signal.SIGKILL)
+    holder.kill()
     holder.wait()
     with Lock(tmp_path):
         pass
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 def test_law_10_workers_that_outlive_it_do_not_hold_it(tmp_path):
     process = python(HOLD, tmp_path, "fork")
     child = int(process.stdout.readline())
@@ -83,7 +84,7 @@ def test_law_10_workers_that_outlive_it_do_not_hold_it(tmp_path):
         process.communicate()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 def test_law_10_a_worker_that_ends_does_not_release_it(tmp_path):
     with Lock(tmp_path) as lock:
         child = os.fork()
@@ -119,6 +120,7 @@ def test_law_10_copying_the_folder_in_the_holder_is_mended_before_the_next_save(
         assert "is in use by process" in finished(python(TRY, folder))
 
 
+@needs_posix("closing any descriptor of a file drops its locks")
 def test_law_10_where_somebody_took_it_in_between_the_first_is_told(tmp_path):
     with Lock(tmp_path) as lock:
         (tmp_path / TRAINING).read_bytes()
@@ -132,6 +134,7 @@ def test_law_10_where_somebody_took_it_in_between_the_first_is_told(tmp_path):
         assert "is in use by process" in finished(python(TRY, tmp_path))
 
 
+@needs_posix("an open file can be removed")
 def test_law_10_a_folder_that_was_removed_is_made_and_locked_anew(tmp_path):
     folder = tmp_path / "checkpoints"
     folder.mkdir()
@@ -142,6 +145,7 @@ def test_law_10_a_folder_that_was_removed_is_made_and_locked_anew(tmp_path):
     assert finished(python(TRY, folder)) == "acquired\n"
 
 
+@needs_posix("a folder with an open file can be renamed")
 def test_law_8_a_drive_that_went_and_came_back_is_locked_again(tmp_path):
     """A failed attempt must not be the last one."""
     drive = tmp_path / "drive"

@@ -11,6 +11,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from stores import damage, finished, python, rewrite, save, save_pair, start, tree
+from systems import remove
 
 from ganguard.errors import DamagedCheckpoint, UsageError
 from ganguard.store import aliases, backup, durable, envelope, names, removal, resume, runfile
@@ -46,7 +47,7 @@ def test_law_7_cleanup_leaves_what_the_policy_keeps(folder):
 
 
 def test_law_7_nothing_goes_where_no_survivor_is_good(folder, entries):
-    (folder / names.LATEST).unlink()
+    remove(folder / names.LATEST)
     for entry in entries[3:]:
         damage(entry.path)
     before = tree(folder)
@@ -194,7 +195,7 @@ def test_what_is_no_checkpoint_or_lies_elsewhere_is_refused(folder, tmp_path):
 
 def test_a_torn_file_and_one_that_was_set_aside_can_be_deleted(folder, entries):
     rewrite(entries[4].path, entries[4].path.read_bytes()[:300])
-    (folder / names.LATEST).unlink()
+    remove(folder / names.LATEST)
     start(folder)
     aside = next((folder / names.SET_ASIDE).rglob("*.pth"))
     assert removal.delete(aside, folder) == [aside]

@@ -39,7 +39,7 @@ def opened(data, tmp_path, table=None, names=("Smiling", "Male"), **options):
 
 
 def written(path, text):
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8", newline="")
     return path
 
 

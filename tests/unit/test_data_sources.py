@@ -1,11 +1,11 @@
 """Sources: folders, zips and the built-in sets are one listing."""
 
-import os
 import pickle
 import zipfile
 from pathlib import Path
 
 import pytest
+from systems import needs_links
 
 from ganguard.data import finding
 from ganguard.data.finding import BUILTIN_NAMES, default_channels
@@ -168,7 +168,7 @@ def test_a_zip_without_its_end_is_not_whole(tmp_path):
         find_source(str(tmp_path / "photos.zip"))
 
 
-@pytest.mark.skipif(not hasattr(os, "symlink"), reason="needs links")
+@needs_links
 def test_links_are_followed_and_never_in_circles(tmp_path):
     elsewhere = fill(tmp_path / "elsewhere", "1.png")
     data = fill(tmp_path / "data", "a/1.png")

@@ -4,6 +4,7 @@
 import contextlib
 import hashlib
 import json
+import re
 import signal
 import sys
 import threading
@@ -11,6 +12,7 @@ import time
 
 import pytest
 import torch
+from systems import needs_posix
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -44,6 +46,11 @@ def train(parts, batch):
 
 def newest(folder):
     return newest_first(Catalog.of(folder).heads)[0].summary
+
+
+def file_names(lines):
+    """Of the files that these lines tell of."""
+    return [re.split(r"[\\/]", line)[-1].split()[0] for line in lines]
 
 
 def fingerprints(folder):
@@ -205,7 +212,8 @@ def test_a_stop_in_the_tail_is_honoured_at_its_end(guarded, epoch):
 
 def test_handlers_are_put_back(guarded):
     """A with block may run twice in a process, and Ctrl+C is Python's own between."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+    known = ("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD", "SIGBREAK")
+    numbers = [getattr(signal, name) for name in known if hasattr(signal, name)]
     before = [signal.getsignal(n) for n in numbers]
     for stop in (False, True):
         guard, made = guarded()
@@ -241,7 +249,7 @@ def test_save_in_the_body_and_in_the_tail(guarded, said):
             guard.save()
 
     run(guard, made, epochs=3, at=at, tail=lambda guard, epoch: epoch == 1 and guard.save())
-    saved = [line.split()[1].split("/")[-1] for line in said if line.startswith("saved")]
+    saved = file_names(line for line in said if line.startswith("saved"))
     assert saved == ["checkpoint_epoch_001_batch_00003.pth", "checkpoint_epoch_001.pth", "checkpoint_epoch_003.pth"]
 
 
@@ -423,7 +431,7 @@ def test_autosaves_fall_due_between_multiples_of_accumulate_too(guarded, said):
         for _ in guard.epochs(1):
             for batch in guard.batches(data(40, 2), accumulate=4):
                 train(made, batch)
-    assert [line.split("/")[-1].split()[0] for line in said if "_batch_" in line] == [
+    assert file_names(line for line in said if "_batch_" in line) == [
         f"checkpoint_epoch_001_batch_{n:05d}.pth" for n in (8, 12, 16, 20)
     ]
 
@@ -690,6 +698,7 @@ def test_starting_afresh_keeps_the_old_journal_apart(guarded):
 # What a cluster and a clock ask for.
 
 
+@needs_posix("SIGUSR1")
 def test_sigusr1_saves_and_leaves_or_saves_and_goes_on(guarded, said):
     def warn(guard, epoch):
         if guard.step == 2:
@@ -709,6 +718,7 @@ def test_sigusr1_saves_and_leaves_or_saves_and_goes_on(guarded, said):
         guarded(on_usr1="leave")
 
 
+@needs_posix("SIGUSR1")
 def test_a_handler_of_ones_own_for_sigusr1_stays(guarded):
     heard = []
     before = signal.signal(signal.SIGUSR1, lambda *_: heard.append(True))
@@ -726,7 +736,7 @@ def test_saves_by_the_clock_within_an_epoch(guarded, said, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     guard, made = guarded(save_every_minutes=5, save_every_epochs=0, save_every_batches=0)
     run(guard, made, epochs=3, at=lambda guard, epoch: now.__setitem__(0, now[0] + 60))
-    saved = [line.split("/")[-1].split()[0] for line in said if line.startswith("saved")]
+    saved = file_names(line for line in said if line.startswith("saved"))
     names = ["epoch_001_batch_00005", "epoch_002_batch_00005", "epoch_003_batch_00005", "epoch_003"]
     assert saved == [f"checkpoint_{name}.pth" for name in names]
 

@@ -2,10 +2,10 @@
 
 import json
 import math
-import resource
 
 import pytest
 import torch
+from systems import needs_posix
 
 from ganguard.errors import UsageError
 from ganguard.history import History
@@ -76,9 +76,12 @@ def test_lines_wait_while_the_disk_takes_none(journal, warned, monkeypatch):
     assert "disk is full" in warned[0]
 
 
+@needs_posix("a limit on the size of files")
 def test_half_a_line_on_a_disk_that_fills_up_is_taken_back(journal, warned):
     """The limit of the file's size cuts the write in the middle, as a full disk does."""
     journal.write([{"step": 1, "epoch": 1}])
+    import resource
+
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 7, limits[1]))
     try:

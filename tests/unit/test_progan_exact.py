@@ -1,7 +1,6 @@
 """Law 4 for the progressive GAN: stopped anywhere and resumed, it ends bit for bit like an uninterrupted run."""
 
 import json
-import os
 import signal
 
 import pytest
@@ -58,7 +57,7 @@ def start(folder, cache, monkeypatch, *, stop_at=None, request=None, **settings)
 
     def stepping(self, images, stage, *, step, images_seen):
         if step + 1 == stop_at:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return call(self, images, stage, step=step, images_seen=images_seen)
 
     folders = {name: str(folder / name) for name in ("weights_dir", "output_dir", "logs_dir")}

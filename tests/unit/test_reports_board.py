@@ -3,7 +3,6 @@
 import contextlib
 import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from systems import DIE, DIED
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ganguard.reports import event_files
@@ -123,10 +123,10 @@ def test_a_kill_during_a_cut_loses_and_doubles_nothing(folder, moment):
     code = (
         "import os, signal, sys; from pathlib import Path; from ganguard.reports.board import Board\n"
         "from ganguard.store import durable\n"
-        f"durable.{moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"durable.{moment} = lambda *_: {DIE}\n"
         "Board(Path(sys.argv[1]), step=10, say=print)"
     )
-    assert subprocess.run([sys.executable, "-c", code, folder], check=False).returncode == -signal.SIGKILL
+    assert subprocess.run([sys.executable, "-c", code, folder], check=False).returncode == DIED
     life(folder, 10, 12, 1)
     assert [step for step, _ in shown(folder)] == list(range(1, 13))
 
@@ -191,7 +191,7 @@ def test_what_was_written_survives_a_sigkill(folder):
         "import os, signal, sys; from pathlib import Path; from ganguard.reports.board import Board\n"
         "board = Board(Path(sys.argv[1]), step=0, say=print)\n"
         "for step in range(1, 6): board.scalars(step, {'loss': step})\n"
-        "os.kill(os.getpid(), signal.SIGKILL)"
+        f"{DIE}"
     )
     subprocess.run([sys.executable, "-c", code, folder], check=False)
     assert [step for step, _ in shown(folder, "loss")] == [1, 2, 3, 4, 5]

@@ -8,6 +8,7 @@ import time
 import weakref
 
 import pytest
+from systems import WINDOWS
 
 from ganguard.protection.signals import Interrupted, StopRequests
 
@@ -84,16 +85,17 @@ def test_presses_while_writing_tell_how_far_it_is(requests, said):
 
 
 def test_ignored_signals_stay_ignored(said):
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    number = signal.SIGBREAK if WINDOWS else signal.SIGHUP
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         requests = StopRequests(said.append, str)
         requests.listen()
-        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(number)
         assert requests.requested is None
         requests.close()
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(number) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(number, before)
 
 
 def test_an_event_loop_that_listened_before_still_hears(said):

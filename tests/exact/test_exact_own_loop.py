@@ -1,12 +1,12 @@
 """Criterion 2 for examples/own_loop.py, as a real process with real signals."""
 
 import json
-import signal
 from pathlib import Path
 
 import pytest
 import torch
 from loops import journal, same
+from systems import STOP, TERMINATE
 
 DRIVER = Path(__file__).with_name("own_loop_driver.py")
 EPOCHS = 2
@@ -46,13 +46,13 @@ CASES = {
 def test_ctrl_c_sigterm_to_the_group_and_a_stop_in_the_tail(zygote, whole, tmp_path, case):
     """Three stops of three kinds, save intervals changed between: bit for bit as if never stopped."""
     stops = [
-        ({"say_at": 13}, "signal", signal.SIGINT, 130),
-        ({"say_in_tail": 1, "guard": {"save_every_batches": 7}}, "signal_group", signal.SIGINT, 130),
+        ({"say_at": 13}, "signal", STOP, 128 + STOP),
+        ({"say_in_tail": 1, "guard": {"save_every_batches": 7}}, "signal_group", STOP, 128 + STOP),
         (
             {"say_at": 31, "guard": {"save_every_epochs": 2, "save_every_batches": 0}},
             "signal_group",
-            signal.SIGTERM,
-            143,
+            TERMINATE,
+            128 + TERMINATE,
         ),
     ]
     for settings, how, number, code in stops:
@@ -73,8 +73,8 @@ def test_workers_that_are_spawned(zygote, whole, tmp_path):
     settings = {"workers": 1, "loader": {"multiprocessing_context": "spawn", "persistent_workers": True}}
     process = start(zygote, tmp_path, say_at=20, **settings)
     process.until("NOW")
-    process.signal_group(signal.SIGTERM)
-    assert process.wait() == 143, process.output()
+    process.signal_group(TERMINATE)
+    assert process.wait() == 128 + TERMINATE, process.output()
     process = start(zygote, tmp_path, **settings)
     assert process.wait() == 0, process.output()
     assert not same(outcome(tmp_path), whole)

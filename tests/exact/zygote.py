@@ -1,5 +1,6 @@
 """Real processes for tests, started in milliseconds: a server that has imported torch forks one for each.
 
+Where nothing can be forked, a process that has imported torch waits for each job, and the next one is on its way.
 Each is the leader of a session of its own, runs a script as ``__main__`` and writes to a file.
 """
 
@@ -12,54 +13,60 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1] / "helpers"))
+from systems import OWN_GROUP, WINDOWS, send
+
+_TIMEOUT_S = 240 if WINDOWS else 60  # there, each data worker imports torch anew
 SOURCE = Path(__file__).parents[2] / "src"
 
 
 class Process:
-    """One script that runs; its output, both streams, is in ``log``."""
+    """One script that runs; its output, both streams, is in ``log``.
 
-    def __init__(self, server: Zygote, pid: int, log: Path) -> None:
-        self._server = server
+    Args:
+        ended: the exit code once it has one, or None after so many seconds.
+    """
+
+    def __init__(self, ended: Callable[[float], int | None], pid: int, log: Path) -> None:
+        self._ended = ended
         self.pid = pid
         self.log = log
         self.code: int | None = None
 
-    def wait(self, timeout: float = 60) -> int:
+    def wait(self, timeout: float = _TIMEOUT_S) -> int:
         """The exit code, negative for a signal that ended it."""
         if self.code is None:
-            self.code = self._server.ask({"wait": self.pid, "timeout": timeout})["code"]
+            self.code = self._ended(timeout)
         assert self.code is not None, f"still runs after {timeout} s:\n{self.output()}"
         return self.code
 
     def output(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
-    def until(self, text: str, timeout: float = 60) -> None:
+    def until(self, text: str, timeout: float = _TIMEOUT_S) -> None:
         """Return once ``text`` was printed."""
         deadline = time.monotonic() + timeout
         while text not in self.output():
-            ended = self._server.ask({"wait": self.pid, "timeout": 0.01})["code"]
+            ended = self._ended(0.01)
             self.code = ended if self.code is None else self.code
             assert self.code is None, f"ended with {self.code} before it printed {text!r}:\n{self.output()}"
             assert time.monotonic() < deadline, f"{text!r} was not printed:\n{self.output()}"
 
     def signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        send(self.pid, number)
 
     def signal_group(self, number: int) -> None:
-        os.killpg(self.pid, number)
+        send(self.pid, number) if WINDOWS else os.killpg(self.pid, number)
 
 
 class Zygote:
-    """Use with ``with``."""
+    """Forks. Use with ``with``."""
 
     def __enter__(self) -> Zygote:
-        environment = {**os.environ, "PYTHONPATH": f"{SOURCE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-        self._server = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
+        self._server = _begin("forks")
         self._pids: set[int] = set()
         self._count = 0
         return self
@@ -81,17 +88,56 @@ class Zygote:
 
     def start(self, script: Path, *words: object, cwd: Path, uid: int = 0, ignore: tuple[int, ...] = ()) -> Process:
         self._count += 1
-        log = cwd / f"output_{self._count}.txt"
-        log.touch()
-        log.chmod(0o666)
-        job = {"script": str(script), "words": [str(w) for w in words], "cwd": str(cwd), "log": str(log)}
-        pid = self.ask({**job, "uid": uid, "ignore": list(ignore)})["pid"]
+        job = _job(self._count, script, words, cwd, uid, ignore)
+        pid = self.ask(job)["pid"]
         self._pids.add(pid)
-        return Process(self, pid, log)
+        return Process(lambda timeout: self.ask({"wait": pid, "timeout": timeout})["code"], pid, Path(job["log"]))
 
 
-def _serve() -> dict:
-    """Answer until the input ends; returns, in a forked child, the job that it is to do."""
+class Waiting:
+    """The same where nothing can be forked."""
+
+    def __enter__(self) -> Waiting:
+        self._started = [_begin("waits")]
+        return self
+
+    def __exit__(self, *error) -> None:
+        for process in self._started:
+            process.kill()
+            process.wait(10)
+
+    def start(self, script: Path, *words: object, cwd: Path, uid: int = 0, ignore: tuple[int, ...] = ()) -> Process:
+        job = _job(len(self._started), script, words, cwd, uid, ignore)
+        process = self._started[-1]
+        process.stdout.readline()
+        self._started.append(_begin("waits"))
+        process.stdin.write(json.dumps(job) + "\n")
+        process.stdin.flush()
+
+        def ended(timeout: float) -> int | None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(timeout)
+            return None
+
+        return Process(ended, process.pid, Path(job["log"]))
+
+
+def _begin(how: str) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": f"{SOURCE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    own = OWN_GROUP if how == "waits" else {}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, __file__, how], text=True, env=environment, **pipes, **own)
+
+
+def _job(number: int, script: Path, words: tuple, cwd: Path, uid: int, ignore: tuple[int, ...]) -> dict:
+    log = cwd / f"output_{number}.txt"
+    log.touch()
+    log.chmod(0o666)
+    job = {"script": str(script), "words": [str(w) for w in words], "cwd": str(cwd), "log": str(log)}
+    return {**job, "uid": uid, "ignore": list(ignore)}
+
+
+def _warm_up() -> None:
     import torch
 
     import ganguard.training.cgan  # noqa: F401
@@ -100,6 +146,9 @@ def _serve() -> dict:
     weight.grad = torch.zeros(1)
     torch.optim.Adam([weight]).step()  # what torch imports only then takes seconds
 
+
+def _serve() -> dict:
+    """Answer until the input ends; returns, in a forked child, the job that it is to do."""
     for line in sys.stdin:
         job = json.loads(line)
         answer = {}
@@ -129,7 +178,8 @@ def _code(pid: int, timeout: float) -> int | None:
 
 
 def _become(job: dict) -> None:
-    os.setsid()
+    if not WINDOWS:
+        os.setsid()
     output = os.open(job["log"], os.O_WRONLY | os.O_CREAT, 0o644)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
@@ -149,6 +199,11 @@ def _become(job: dict) -> None:
 if __name__ == "__main__":
     import runpy
 
-    todo = _serve()
+    _warm_up()
+    if sys.argv[1] == "waits":
+        print("ready", flush=True)
+        todo = json.loads(sys.stdin.readline())
+    else:
+        todo = _serve()
     _become(todo)
     runpy.run_path(todo["script"], run_name="__main__")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -13,8 +14,10 @@ from pathlib import Path
 import pytest
 
 WINDOWS = sys.platform == "win32"
+WINE = WINDOWS and hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
 # Ctrl+C as one process can send it to another: Windows sends Ctrl+C to every process of a console, Ctrl+Break to one.
 STOP = signal.SIGBREAK if WINDOWS else signal.SIGINT
+TERMINATE = STOP if WINDOWS else signal.SIGTERM  # what a scheduler or an operating system sends
 KILLED = 1 if WINDOWS else -signal.SIGKILL  # the exit code after ``Popen.kill``
 # For ``subprocess``: the first process of a group of its own, which can be sent ``STOP``.
 OWN_GROUP = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if WINDOWS else {"start_new_session": True}
@@ -26,6 +29,11 @@ DIED = 9 if WINDOWS else -signal.SIGKILL
 def needs_posix(why: str) -> pytest.MarkDecorator:
     """The promise is for systems that have this."""
     return pytest.mark.skipif(WINDOWS, reason=f"not on Windows: {why}")
+
+
+def not_under_wine(why: str) -> pytest.MarkDecorator:
+    """Windows keeps the promise; Wine itself fails here, without ganguard too."""
+    return pytest.mark.skipif(WINE, reason=f"not under Wine: {why}")
 
 
 needs_fork = needs_posix("forked processes")

@@ -1,13 +1,13 @@
 """Stops of gan.py before its training began: nothing is lost, the exit code says it, and the next start works."""
 
 import signal
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from systems import STOP, WINDOWS
 
 GAN = Path(__file__).parents[2] / "gan.py"
 TINY = ["--batch-size", 8, "--width", 4, "--epochs", 1, "--threads", 1, "--fid-every", 0, "--sample-every", 0]
@@ -23,8 +23,7 @@ def photos(tmp_path):
     return tmp_path
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [STOP] if WINDOWS else [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_while_images_are_decoded(zygote, photos, number):
     process = zygote.start(GAN, "--data", "photos", *TINY, cwd=photos)
     deadline = time.monotonic() + 60

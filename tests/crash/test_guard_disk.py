@@ -1,7 +1,6 @@
 """Law 8 in somebody else's loop: a failing save never ends a healthy run, and is never hidden."""
 
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
@@ -11,9 +10,8 @@ import pytest
 import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
-from stores import let_everybody_in
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system, or becomes another user")
+from stores import let_everybody_in, needs_root
+from systems import needs_posix
 
 SCRIPT = """
 import sys, time
@@ -112,6 +110,7 @@ def test_ending_with_a_full_disk_is_exit_code_6(zygote, tmp_path, small_disk):
     assert "resumed from step 3" in process.output()
 
 
+@needs_posix("a folder with open files can be removed")
 def test_a_folder_that_vanishes(zygote, tmp_path):
     """Made anew, locked anew, and the next start finds its way."""
     process = start(zygote, tmp_path, tmp_path / "ck", 3, waits=[2])

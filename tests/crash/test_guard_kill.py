@@ -44,7 +44,7 @@ if __name__ == "__main__":
     main(int(sys.argv[1]))
 """
 RUNS = int(os.environ.get("GANGUARD_KILLS", "20"))
-_SAVED = re.compile(r"^saved ck/checkpoint_epoch_(\d+)(?:_batch_(\d+))?(?:_\d+)?\.pth", re.MULTILINE)
+_SAVED = re.compile(r"^saved ck[\\/]checkpoint_epoch_(\d+)(?:_batch_(\d+))?(?:_\d+)?\.pth", re.MULTILINE)
 _BATCHES = 20  # an epoch
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from systems import STOP, needs_posix
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "exact"))
 from zygote import SOURCE
@@ -93,8 +94,8 @@ def test_a_wait_for_data_is_broken_off_at_once(zygote, tmp_path, whole, workers,
     process.until("waiting")
     time.sleep(0.2)
     began = time.monotonic()
-    process.signal_group(signal.SIGINT)
-    assert process.wait() == 130, process.output()
+    process.signal_group(STOP)
+    assert process.wait() == 128 + STOP, process.output()
     assert time.monotonic() - began < 8
     assert "Traceback" not in process.output()
     process = zygote.start(written(tmp_path, **changes), cwd=tmp_path)
@@ -110,7 +111,7 @@ def test_three_presses_leave_a_batch_that_hangs(zygote, tmp_path):
     process.until("step 2")
     time.sleep(0.3)
     for _ in range(3):
-        process.signal(signal.SIGINT)
+        process.signal(STOP)
         time.sleep(0.1)
     # The sleep in the body goes on after each handler, as a long computation would.
     assert process.wait(10) == 6, process.output()
@@ -120,12 +121,12 @@ def test_three_presses_lose_nothing_where_nothing_is_at_risk(zygote, tmp_path):
     """Saved just before: the exit code is that of the signal."""
     script = written(tmp_path, body="time.sleep(100 * (guard.step == 2))", options="save_every_batches=1")
     process = zygote.start(script, cwd=tmp_path)
-    process.until("saved ck/checkpoint_epoch_001_batch_00002")
+    process.until(f"saved {Path('ck', 'checkpoint_epoch_001_batch_00002')}")
     time.sleep(1)
     for _ in range(3):
-        process.signal(signal.SIGINT)
+        process.signal(STOP)
         time.sleep(0.1)
-    assert process.wait(10) == 130, process.output()
+    assert process.wait(10) == 128 + STOP, process.output()
 
 
 SLOW_WRITE = """
@@ -142,13 +143,13 @@ envelope.HashingFile.write = slow
 def test_ten_presses_during_a_save_do_no_harm(zygote, tmp_path):
     """They say how far it is; the save ends, and so does the process, with the code of a stop."""
     script = written(tmp_path, width=500_000, body="print('NOW', flush=True)")
-    script.write_text(SLOW_WRITE + script.read_text())
+    script.write_text(SLOW_WRITE + script.read_text(encoding="utf-8"), encoding="utf-8")
     process = zygote.start(script, cwd=tmp_path)
     process.until("NOW")
     for _ in range(10):
-        process.signal(signal.SIGINT)
+        process.signal(STOP)
         time.sleep(0.1)
-    assert process.wait() == 130, process.output()
+    assert process.wait() == 128 + STOP, process.output()
     assert "% of" in process.output() or "put together" in process.output()
     assert list((tmp_path / "ck").glob("EMERGENCY_*"))
     assert not list((tmp_path / "ck").glob(".tmp*"))
@@ -165,6 +166,7 @@ def test_workers_that_hang_do_not_keep_the_process(zygote, tmp_path):
     assert time.monotonic() - began < 15
 
 
+@needs_posix("SIGHUP, and processes that are started with it ignored")
 def test_nohup_is_respected(zygote, tmp_path):
     """Where SIGHUP is ignored on purpose, it stays ignored."""
     script = written(tmp_path, body="time.sleep(0.1 * (guard.step == 2))")
@@ -181,6 +183,7 @@ def environment(**more):
     return {**os.environ, "PYTHONPATH": str(SOURCE), **more}
 
 
+@needs_posix("SIGHUP")
 def test_a_closed_terminal_saves_and_leaves(tmp_path):
     """The reader of standard output goes away, then SIGHUP comes: a print of the loop's own does not spoil it."""
     script = written(tmp_path, body="time.sleep(0.3)")

@@ -17,7 +17,6 @@ sys.path.append(str(Path(__file__).parent))
 from loops import journal, same
 from stores import archive, part, save_on_shelf, start, summary, tree
 from test_store_kill import NAMES, killed_at_each, needs_strace
-from zygote import Zygote
 
 from ganguard.store import commit, durable, envelope, names
 from ganguard.store.catalog import Catalog
@@ -155,7 +154,7 @@ def main():
 if __name__ == "__main__":
     main()
 """
-_SAVED = re.compile(r"^saved weights/history/generator_DRUSEN_epoch_(\d+)(?:_batch_(\d+))?\.pth", re.MULTILINE)
+_SAVED = re.compile(r"^saved weights[\\/]history[\\/]generator_DRUSEN_epoch_(\d+)(?:_batch_(\d+))?\.pth", re.MULTILINE)
 
 
 def outcome(cwd):
@@ -166,29 +165,28 @@ def outcome(cwd):
     return {**held, "journal": [row for row in journal(cwd / "weights", "journal_drusen.jsonl")]}
 
 
-def test_killed_anywhere_a_pair_goes_on_and_ends_bit_equal(tmp_path):
+def test_killed_anywhere_a_pair_goes_on_and_ends_bit_equal(zygote, tmp_path):
     """Real trainings, killed at random instants up to three times each."""
-    with Zygote() as zygote:
-        for number in range(7):
-            chance = random.Random(number)
-            cwd = tmp_path / str(number)
-            cwd.mkdir()
-            script = cwd / "loop.py"
-            script.write_text(SCRIPT)
-            reported = 0
-            for _ in range(chance.randint(1, 3) if number else 0):
-                process = zygote.start(script, cwd=cwd)
-                try:
-                    process.wait(chance.uniform(0.05, 0.8))
-                except AssertionError:
-                    process.signal(9)
-                    process.wait()
-                text = process.output()
-                found = re.search(r"resumed from step (\d+)", text)
-                if "Checkpoints of" in text:
-                    assert (int(found.group(1)) if found else 0) >= reported, text
-                steps = [(int(e) - 1) * 20 + int(b) if b else int(e) * 20 for e, b in _SAVED.findall(text)]
-                reported = max([reported, *steps])
+    for number in range(7):
+        chance = random.Random(number)
+        cwd = tmp_path / str(number)
+        cwd.mkdir()
+        script = cwd / "loop.py"
+        script.write_text(SCRIPT)
+        reported = 0
+        for _ in range(chance.randint(1, 3) if number else 0):
             process = zygote.start(script, cwd=cwd)
-            assert process.wait() == 0, process.output()
-            assert not same(outcome(cwd), outcome(tmp_path / "0")), number
+            try:
+                process.wait(chance.uniform(0.05, 0.8))
+            except AssertionError:
+                process.signal(9)
+                process.wait()
+            text = process.output()
+            found = re.search(r"resumed from step (\d+)", text)
+            if "Checkpoints of" in text:
+                assert (int(found.group(1)) if found else 0) >= reported, text
+            steps = [(int(e) - 1) * 20 + int(b) if b else int(e) * 20 for e, b in _SAVED.findall(text)]
+            reported = max([reported, *steps])
+        process = zygote.start(script, cwd=cwd)
+        assert process.wait() == 0, process.output()
+        assert not same(outcome(cwd), outcome(tmp_path / "0")), number

@@ -18,6 +18,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from stores import archive, damage, python, save, save_pair, start, tree
+from systems import remove
 
 from ganguard.store import durable, envelope, names, resume, runfile
 from ganguard.store.catalog import Catalog
@@ -112,7 +113,6 @@ def test_law_1_killed_at_any_system_call_of_a_save(tmp_path, kind, calls):
     assert points >= 9
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
 def test_law_1_killed_at_random_instants_while_saving(tmp_path):
     code = """
 import sys
@@ -168,7 +168,7 @@ def test_law_9_killed_at_any_system_call_of_a_start_the_same_command_finishes_it
     if asked == "damaged":
         damage(template / "checkpoint_epoch_004.pth")
         shutil.copy(template / "checkpoint_epoch_004.pth", template / "keep")
-        (template / names.LATEST).unlink()
+        remove(template / names.LATEST)
     second = folder / "checkpoint_epoch_002.pth"
     request, arguments = {
         "branch": ({"branch": True, "file": second}, ("branch", second)),

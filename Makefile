@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train train-progan test check clean
+.PHONY: train train-progan test test-windows check clean
 
 train: .venv/trainers  ## train on the built-in images; Ctrl+C, and the same command goes on
 	@GANGUARD_COMMAND="make train$(if $(ARGS), ARGS='$(ARGS)')" $(BIN)/python gan.py $(ARGS)
@@ -18,6 +18,12 @@ test: .venv/dev  ## linters, types, tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
+WINDOWS_TESTS ?= tests/unit tests/exact tests/crash tests/cli
+test-windows:  ## the tests in a Windows Python under Wine; hours, see docs/windows.md
+	PYTHON=$(PYTHON) tests/windows/make_python.sh .windows
+	PYTHONPATH='Z:$(subst /,\,$(CURDIR))\src' OMP_NUM_THREADS=1 .windows/winpy -m pytest \
+		-rs --color no -p no:cacheprovider -p no:faulthandler -n 2 --dist worksteal $(WINDOWS_TESTS) $(ARGS)
+
 .venv/trainers: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[trainers]'
@@ -28,5 +34,5 @@ test: .venv/dev  ## linters, types, tests
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
 	@touch $@ .venv/trainers
 
-clean:  ## remove the environment; nothing that was trained
-	rm -rf .venv
+clean:  ## remove the environments; nothing that was trained
+	rm -rf .venv .windows

@@ -1,9 +1,9 @@
 """Law 4, for gan.py as it is typed: stopped and resumed, it ends bit for bit like an uninterrupted run."""
 
 import json
-import signal
 
 import pytest
+from systems import STOP, TERMINATE
 from typed import GAN, TINY, differences, run, run_and_signal
 
 
@@ -41,12 +41,12 @@ def test_ctrl_c_within_an_epoch_and_sigterm_to_the_group(uninterrupted, tmp_path
     """Stopped twice, in two ways, with save intervals changed between."""
     words = [*TINY, "--workers", workers]
     code, text = run_and_signal(GAN, *words, "--autosave-batches", 5, cwd=tmp_path, at="batch_00005", delay=0.05)
-    assert code == 130, text
+    assert code == 128 + STOP, text
     assert "To go on: " in text
     code, text = run_and_signal(
-        GAN, *words, "--autosave-batches", 4, cwd=tmp_path, at="epoch_002_batch_0000", number=signal.SIGTERM, group=True
+        GAN, *words, "--autosave-batches", 4, cwd=tmp_path, at="epoch_002_batch_0000", number=TERMINATE, group=True
     )
-    assert code == 143, text
+    assert code == 128 + TERMINATE, text
     assert "Traceback" not in text
     done = run(GAN, *words, "--checkpoint-interval", 2, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -58,7 +58,7 @@ def test_at_an_epochs_end(uninterrupted, tmp_path):
     """A stop that comes in the epoch's tail is honoured at its end, and needs no emergency save."""
     for epoch in (1, 2):
         code, text = run_and_signal(GAN, *TINY, cwd=tmp_path, at=f"epoch {epoch}: loss")
-        assert code == 130, text
+        assert code == 128 + STOP, text
         assert f"checkpoint_epoch_00{epoch}.pth" in text
     assert run(GAN, *TINY, cwd=tmp_path).returncode == 0
     assert_equal(tmp_path, uninterrupted)
@@ -66,6 +66,6 @@ def test_at_an_epochs_end(uninterrupted, tmp_path):
 
 def test_the_settings_of_the_run_need_not_be_typed_again(uninterrupted, tmp_path):
     code, text = run_and_signal(GAN, *TINY, "--autosave-batches", 5, cwd=tmp_path, at="batch_00005")
-    assert code == 130, text
+    assert code == 128 + STOP, text
     assert run(GAN, cwd=tmp_path).returncode == 0
     assert_equal(tmp_path, uninterrupted)

@@ -10,6 +10,7 @@ from dataclasses import fields
 
 import pytest
 import torch
+from systems import STOP
 from typed import GAN, REPOSITORY, TINY, differences, run, run_and_signal
 
 from ganguard.training.cgan_config import NOT_OF_THE_RUN, STRUCTURAL, CganConfig
@@ -109,7 +110,7 @@ def test_a_stop_while_fid_is_measured_leaves_at_once_and_the_same_epoch_is_score
     for name in ("stopped", "whole"):
         (tmp_path / name).mkdir()
     code, text = run_and_signal(GAN, *words, cwd=tmp_path / "stopped", at="FID: taking in")
-    assert code == 130, text
+    assert code == 128 + STOP, text
     assert "The FID of epoch 2 was broken off" in text
     assert "This run, epoch 1:" in text
     assert "To go on: " in text.splitlines()[-1]

@@ -10,6 +10,7 @@ from dataclasses import fields
 import pytest
 import torch
 from PIL import Image
+from systems import STOP
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typed import REPOSITORY, run, run_and_signal
 
@@ -211,7 +212,7 @@ def test_ctrl_c_and_the_same_command_with_constants_edited_in_the_file(tmp_path)
     (tmp_path / "mine.py").write_text(script, encoding="utf-8")
     words = ["--limit-images", "40", "--threads", "1", "--device", "cpu"]
     code, text = run_and_signal([sys.executable, "mine.py"], *words, cwd=tmp_path, at="batch_00002")
-    assert code == 130, text
+    assert code == 128 + STOP, text
     command = text.split("To go on: ")[1].splitlines()[0]
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import torch
+from systems import OWN_GROUP, STOP, WINDOWS, send
 
 REPOSITORY = Path(__file__).parents[2]
 GAN = [sys.executable, str(REPOSITORY / "gan.py")]
@@ -30,6 +30,7 @@ TINY = [
     "--fid-every",
     "0",
 ]  # 12 batches an epoch
+UTF_8 = {"PYTHONIOENCODING": "utf-8"}  # not the console's encoding, which other systems have
 CONFIG_FREE = {
     "autosave_batches",
     "checkpoint_interval",
@@ -46,7 +47,7 @@ def run(command, *words, cwd, env=None, timeout=120):
     return subprocess.run(
         [*command, *map(str, words)],
         cwd=cwd,
-        env={**os.environ, **(env or {})},
+        env={**UTF_8, **os.environ, **(env or {})},
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -55,7 +56,7 @@ def run(command, *words, cwd, env=None, timeout=120):
     )
 
 
-def run_and_signal(command, *words, cwd, at, number=signal.SIGINT, group=False, delay=0.0, timeout=120):
+def run_and_signal(command, *words, cwd, at, number=STOP, group=False, delay=0.0, timeout=120):
     """Send a signal ``delay`` seconds after a line that holds ``at``; returns (exit code, output)."""
     process = subprocess.Popen(
         [*command, *map(str, words)],
@@ -63,7 +64,9 @@ def run_and_signal(command, *words, cwd, at, number=signal.SIGINT, group=False, 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,
+        encoding="utf-8",
+        env={**UTF_8, **os.environ},
+        **OWN_GROUP,
     )
     lines = []
     sent = False
@@ -72,7 +75,7 @@ def run_and_signal(command, *words, cwd, at, number=signal.SIGINT, group=False, 
         if at in line and not sent:
             sent = True
             time.sleep(delay)
-            (os.killpg if group else os.kill)(process.pid, number)
+            (os.killpg if group and not WINDOWS else send)(process.pid, number)
     return process.wait(timeout), "".join(lines)
 
 

@@ -22,7 +22,7 @@ WINDOWS_TESTS ?= tests/unit tests/exact tests/crash tests/cli
 test-windows:  ## the tests in a Windows Python under Wine; hours, see docs/windows.md
 	PYTHON=$(PYTHON) tests/windows/make_python.sh .windows
 	PYTHONPATH='Z:$(subst /,\,$(CURDIR))\src' OMP_NUM_THREADS=1 .windows/winpy -m pytest \
-		-rs --color no -p no:cacheprovider -p no:faulthandler -n 2 --dist worksteal $(WINDOWS_TESTS) $(ARGS)
+		-rs --color no -p no:cacheprovider -p no:faulthandler -n 2 --dist worksteal --timeout 1500 $(WINDOWS_TESTS) $(ARGS)
 
 .venv/trainers: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from systems import remove_tree
 from typed import GAN, MANAGER, REPOSITORY, TINY, run
 
 from ganguard.store import envelope
@@ -76,7 +77,7 @@ def test_listing_an_empty_and_a_missing_folder(tmp_path):
 
 def test_a_missing_folder_is_told_although_its_backups_are_there(folder):
     manage(folder, "--backup", "latest_checkpoint.pth")
-    shutil.rmtree(folder / "checkpoints")
+    remove_tree(folder / "checkpoints")
     text = manage(folder, "--list", code=2)
     assert "There is no folder checkpoints." in text
     assert "backup" in text
@@ -105,7 +106,7 @@ def test_backup_is_verified_and_never_over_another(folder):
 def test_training_goes_on_from_a_backup(folder):
     manage(folder, "--backup", "checkpoint_epoch_002.pth")
     (copy,) = (folder / "checkpoint_backups").glob("*.pth")
-    shutil.rmtree(folder / "checkpoints")
+    remove_tree(folder / "checkpoints")
     done = run(GAN, "--checkpoint-path", copy, "--epochs", 3, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "resumed from step 24" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,3 +72,10 @@ def remove(path: Path) -> None:
     if WINDOWS:
         path.chmod(0o666)
     path.unlink()
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with everything in it, read-only files too."""
+    for path in folder.rglob("*") if WINDOWS else ():
+        path.chmod(0o666)
+    shutil.rmtree(folder)

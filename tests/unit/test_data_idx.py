@@ -185,7 +185,7 @@ def test_neither_there_nor_a_network_is_one_clear_sentence(tmp_path, name, kind)
 def test_a_damaged_pickle_is_never_loaded(cifar, tmp_path):
     root, _ = cifar
     batch = root / "cifar-10-batches-py" / "data_batch_1"
-    batch.write_bytes(b"cos\nmkdir\n(S'" + str(tmp_path / "ran").encode() + b"'\ntR.")
+    batch.write_bytes(b"cos\nmkdir\n(S'" + (tmp_path / "ran").as_posix().encode() + b"'\ntR.")
     pickle.loads(batch.read_bytes())
     (tmp_path / "ran").rmdir()
     with pytest.raises(DataError, match="CIFAR10 is not in"):

@@ -15,7 +15,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from stores import finished, python, save, save_on_shelf, save_pair
-from systems import remove
+from systems import needs_posix, remove
 
 from ganguard.cli import checkpoints
 from ganguard.store import aliases, backup, durable, envelope, names, removal, resume, search
@@ -153,6 +153,7 @@ def both_move_on(shelf: Shelf) -> Callable[[Path], None]:
     return act
 
 
+@needs_posix("the name of an open file can be given to another")
 @pytest.mark.parametrize("alias", SHELF.aliases)
 def test_a_pair_whose_fixed_names_move_on_is_backed_up_as_one(pairs, tmp_path, before_each_opening, alias):
     before_each_opening(both_move_on(pairs))
@@ -220,6 +221,7 @@ def test_a_start_from_the_fixed_name_of_another_run_reads_what_it_verified(tmp_p
     assert read(plan.start.path).digest == plan.start.digest == plan.origin.digest
 
 
+@needs_posix("an open file can be removed")
 def test_a_backup_of_a_pair_that_goes_meanwhile_takes_the_next(tmp_path, before_each_opening):
     """What was found is let go before it is opened: look again."""
     folder = tmp_path / "weights"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from stores import damage, finished, let_everybody_in, needs_root, python, rewrite, save, save_pair, start, tree
-from systems import remove
+from systems import remove, remove_tree
 
 from ganguard.errors import DamagedCheckpoint, NoCheckpoint, UnreadableCheckpoint, UsageError
 from ganguard.store import backup, envelope, names, resume, runfile
@@ -302,7 +301,7 @@ def test_law_9_a_backup_goes_on_too_even_where_the_folder_is_gone(folder, tmp_pa
     _, entries = begin_run(folder)
     copy = backup.back_up(entries[1].path, tmp_path / names.BACKUPS)[-1]
     assert goes_on_at(folder, file=copy) == entries[2].path.name
-    shutil.rmtree(folder)
+    remove_tree(folder)
     assert goes_on_at(folder, file=copy) == copy.name
     assert goes_on_at(folder) == copy.name  # stopped before the first save: it begins there again
     plan = start(folder, file=copy)[0]

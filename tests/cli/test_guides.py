@@ -9,6 +9,7 @@ from dataclasses import fields
 import guides
 import pytest
 from guides import Place, small_disk
+from systems import needs_posix
 from typed import REPOSITORY
 
 from ganguard.cli import cgan, cgan_pictures, checkpoints, progan, progan_pictures
@@ -24,7 +25,6 @@ GUIDES = {
     "guia-progan.es.md": (ProganConfig, [progan.parser("p"), progan_pictures.parser("p"), MANAGER_PARSER]),
 }
 ROOT = sys.platform == "linux" and os.geteuid() == 0
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl+C cannot be sent to another process there")
 
 
 def text_of(guide):
@@ -66,6 +66,7 @@ def small_disks(tmp_path_factory):
         }
 
 
+@needs_posix("Ctrl+C to one other process")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("guide", GUIDES)
 def test_a_guides_commands_do_what_it_says(guide, tmp_path, small_disks):

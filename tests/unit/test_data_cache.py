@@ -232,7 +232,7 @@ def test_damaged_images_are_named_skipped_counted_and_remembered(data, tmp_path)
     assert first.skipped == second.skipped == ("a/half.png", "a/text.jpg", "b/empty.png")
     for lines in (told, told_again):
         text = "\n".join(lines)
-        assert "3 of 9 images are damaged" in text
+        assert "3 of 9 images can't be used and are left out:" in text
         assert "b/empty.png: empty file" in text
         assert "a/text.jpg: not an image" in text
     assert len(first) == len(second) == 6

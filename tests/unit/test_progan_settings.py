@@ -33,7 +33,7 @@ def test_the_settings_that_people_edit_are_all_there():
         "DATA_DIR", "WEIGHTS_DIR", "OUTPUT_DIR", "LOGS_DIR", "START_TRAIN_AT_IMG_SIZE", "BATCH_SIZES",
         "PROGRESSIVE_EPOCHS", "LEARNING_RATE", "Z_DIM", "IN_CHANNELS", "CHANNELS_IMG", "CRITIC_ITERATIONS", "LAMBDA_GP",
         "GRADIENT_ACCUMULATION_STEPS", "AUTO_SAVE_EVERY_N_BATCHES", "SAVE_MODEL", "LOAD_MODEL", "CHECKPOINT_GEN",
-        "CHECKPOINT_CRITIC", "CHECKPOINT_GEN_SAVE", "CHECKPOINT_CRITIC_SAVE",
+        "CHECKPOINT_CRITIC", "CHECKPOINT_GEN_SAVE", "CHECKPOINT_CRITIC_SAVE", "PIXEL_RANGE",
     }  # fmt: skip
     assert set(map(str.lower, constants())) <= {item.name for item in fields(ProganConfig)}
 

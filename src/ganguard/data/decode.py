@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageChops
 
 from ganguard.data import deep, faults, memory
 from ganguard.data.pixel_range import Extent, PixelRange, extent_of
@@ -31,6 +31,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _DRAFT_ABOVE = 178_956_970  # pixels; up to here JPEGs have always been decoded whole, and caches hold what came of it
+_LARGE_PIXELS = 2_000_000  # what has no more cannot take ``_LARGE_BYTES``
 _LARGE_BYTES = 50_000_000  # what takes more is decoded alone, and only where there is memory for it
 _GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F"})
 _GRAY_WITHIN = 8  # of 255: as far as a JPEG's colours may drift from gray
@@ -39,6 +40,8 @@ _SAMPLES = 32  # a side of the grid of pixels that tells gray from colour
 # Pillow loads its plugins at the first file that needs them, and not safely: a second thread may meanwhile take a
 # good webp for no image.
 Image.init()
+# Tried in this order; by itself Pillow tries some rare formats first, which costs as much as decoding a small JPEG.
+_FORMATS = tuple(dict.fromkeys(("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", *Image.ID)))
 
 _large = threading.Lock()
 _T = TypeVar("_T")
@@ -157,7 +160,11 @@ def _with_image(content: bytes, channels: int, max_pixels: int, work: Callable[[
     if not content:
         raise DamagedImage("empty file")
     try:
-        with _without_pillows_limit(), Image.open(io.BytesIO(content)) as opened, _room(opened, channels, max_pixels):
+        with (
+            _without_pillows_limit(),
+            Image.open(io.BytesIO(content), formats=_FORMATS) as opened,
+            _room(opened, channels, max_pixels),
+        ):
             return work(opened)
     except (DamagedImage, MemoryError):
         raise
@@ -198,7 +205,7 @@ def _room(opened: Image.Image, channels: int, max_pixels: int) -> Iterator[None]
     pixels = opened.width * opened.height
     if pixels > max_pixels:
         raise DamagedImage(f"too large: {opened.width:,} x {opened.height:,} pixels; --max-pixels {pixels} takes it")
-    needed = pixels * _bytes_a_pixel(opened, channels)
+    needed = pixels * (_bytes_a_pixel(opened, channels) if pixels > _LARGE_PIXELS else 0)
     if needed <= _LARGE_BYTES:
         yield
         return
@@ -256,8 +263,11 @@ def _orientation(opened: Image.Image) -> Any:
 
 
 def _looks_gray(image: Image.Image) -> bool:
-    grid = image.resize((_SAMPLES, _SAMPLES), Image.Resampling.NEAREST).convert("RGB")
-    return int(np.ptp(np.asarray(grid), axis=2).max()) <= _GRAY_WITHIN
+    red, green, blue = image.resize((_SAMPLES, _SAMPLES), Image.Resampling.NEAREST).convert("RGB").split()
+    return all(
+        ImageChops.difference(green, other).getextrema()[1] <= _GRAY_WITHIN  # type: ignore[operator]  # of one band
+        for other in (red, blue)
+    )
 
 
 def _shaded(opened: Image.Image, content: bytes, pixel_range: PixelRange | None) -> Image.Image:

@@ -9,6 +9,7 @@ import pytest
 
 # Two cores are shared by the test and the processes that it starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 sys.path.insert(0, str(Path(__file__).parent / "cli"))
 sys.path.insert(0, str(Path(__file__).parent / "exact"))
 from zygote import Zygote  # the path comes first

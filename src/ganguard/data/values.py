@@ -31,7 +31,8 @@ Say = Callable[[str], None]
 _FIRST_BYTES = 64
 _AT_ONCE = 64
 _EIGHT_BITS = (b"\xff\xd8", b"GIF8", b"BM", b"P1", b"P4")
-_PNG_DEPTH = 24  # where a PNG tells its bits a channel
+_PNG_SIDES, _PNG_DEPTH = slice(16, 24), 24  # where a PNG tells its width and height, and its bits a channel
+_LARGE_PIXELS = 20_000_000  # opened too, so that too little memory is known before any image is decoded
 _NETPBM = re.compile(rb"P[2356]\s+\d+\s+\d+\s+(\d{1,3})\s")
 _FULL_RANGE = PixelRange(0, 0xFFFF)
 
@@ -131,9 +132,11 @@ def _extent(source: Source, name: str, max_pixels: int) -> Extent | None:
 
 
 def _has_8_bits(start: bytes) -> bool:
-    """Whether a file's first bytes tell that its image has 8 bits a channel, or fewer; False where they don't tell."""
+    """Whether a file's first bytes tell that its image is of 8 bits a channel, or fewer; False where they don't."""
     if start.startswith(b"\x89PNG"):
-        return len(start) > _PNG_DEPTH and start[_PNG_DEPTH] <= 8
+        sides = start[_PNG_SIDES]
+        pixels = int.from_bytes(sides[:4], "big") * int.from_bytes(sides[4:], "big")
+        return len(start) > _PNG_DEPTH and start[_PNG_DEPTH] <= 8 and pixels <= _LARGE_PIXELS
     if start.startswith(b"RIFF") or start[4:12] in (b"ftypavif", b"ftypavis"):
         return True
     netpbm = _NETPBM.match(start)

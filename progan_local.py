@@ -27,6 +27,7 @@ LEARNING_RATE = 1e-3
 Z_DIM = 256
 IN_CHANNELS = 256
 CHANNELS_IMG = 3
+PIXEL_RANGE = "auto"  # of images with more than 8 bits: "0:4095", "full", or what they hold
 CRITIC_ITERATIONS = 1
 LAMBDA_GP = 10
 

@@ -233,12 +233,25 @@ def test_damaged_images_are_named_skipped_counted_and_remembered(data, tmp_path)
     assert first.skipped == second.skipped == ("a/half.png", "a/text.jpg", "b/empty.png")
     for lines in (told, told_again):
         text = "\n".join(lines)
-        assert "3 of 9 images are damaged" in text
+        assert "3 of 9 images can't be used and are left out:" in text
         assert "b/empty.png: empty file" in text
         assert "a/text.jpg: not an image" in text
     assert len(first) == len(second) == 6
     assert np.array_equal(pixels_of(second), pixels_of(clean))
     assert second.labels.tolist() == clean.labels.tolist()
+
+
+def test_what_an_earlier_version_left_out_stays_so_and_is_told(data, tmp_path):
+    """A run that goes on from then sees the same images; its cache says nothing of what they are like."""
+    (data / "a" / "text.jpg").write_text("a text")
+    first, told = opened(data, tmp_path / "cache")
+    assert not any("earlier version" in line for line in told)
+    (meta,) = (tmp_path / "cache").glob("*/cache.json")
+    meta.write_text(json.dumps({k: v for k, v in json.loads(meta.read_bytes()).items() if k != "seen"}))
+    second, told = opened(data, tmp_path / "cache")
+    assert second.fingerprint == first.fingerprint
+    assert second.skipped == ("a/text.jpg",)
+    assert f"An earlier version left these out, which read fewer; remove {meta.parent} to try them again." in told
 
 
 def test_a_set_without_a_readable_image(tmp_path):

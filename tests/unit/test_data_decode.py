@@ -2,11 +2,18 @@
 
 import contextlib
 import io
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from deep_images import chunk, class_folders
+from PIL import Image, PngImagePlugin
 
+from ganguard.data import open_images
 from ganguard.data.decode import DamagedImage, decode
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -187,20 +194,148 @@ def test_of_an_animation_the_first_frame():
     assert tuple(decode(content, 8, 3)[:, 0, 0]) == RED
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"", "empty"),
-        (b"this is a text, whatever its name says", "not an image"),
-        (encoded(Image.fromarray(noise(64, 64)), "JPEG")[:900], "truncated"),
-        (encoded(Image.fromarray(noise(64, 64)))[:5000], "truncated"),
-        (encoded(Image.fromarray(noise(64, 64)), "WEBP", lossless=True)[:3000], "."),
-        (encoded(Image.fromarray(noise(8, 8, 1).astype(np.float32)), "TIFF"), "floating"),
-        (encoded(Image.fromarray(np.full((8, 8), 1 << 20, np.int32)), "TIFF"), "32-bit"),
-    ],
-    ids=["empty", "text", "half a jpeg", "half a png", "half a webp", "float", "32 bits"],
-)
-def test_damaged_files_are_said_to_be(content, reason):
+PICTURE = noise(16, 16)
+PNG = encoded(Image.fromarray(PICTURE))
+
+
+def with_texts(*texts, **options):
+    info = PngImagePlugin.PngInfo()
+    for number, text in enumerate(texts):
+        info.add_text(f"key {number}", text, **options)
+    return encoded(Image.fromarray(PICTURE), pnginfo=info)
+
+
+def with_chunk(*parts, at=33, **options):
+    """A chunk after the header (33) or elsewhere."""
+    return PNG[:at] + chunk(*parts, **options) + PNG[at:]
+
+
+SOUND = {
+    "3 MB of compressed text": with_texts("x" * 3_000_000, zip=True),
+    "3 MB of text": with_texts("x" * 3_000_000),
+    "80 texts of 1 MB": with_texts(*["x" * 1_000_000] * 80, zip=True),
+    "long text after the pixels": with_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(3_000_000)), at=-12),
+    "a text with a wrong checksum": with_chunk(b"tEXt", b"a\0b", checksum=1),
+    "a text that does not decompress": with_chunk(b"zTXt", b"a\0\0no zlib"),
+    "a broken profile": with_chunk(b"iCCP", b"name\0\0no zlib"),
+    "a profile with a wrong checksum": with_chunk(b"iCCP", b"name\0\0" + zlib.compress(b"x"), checksum=1),
+    "a broken EXIF block": with_chunk(b"eXIf", b"garbage!", checksum=1),
+    "an unknown chunk": with_chunk(b"prVt", b"123", checksum=1),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+@pytest.mark.parametrize("case", SOUND)
+def test_what_lies_beside_the_pixels_of_a_png_does_not_cost_the_image(case):
+    assert np.array_equal(decode(SOUND[case], 16, 3), chw(PICTURE))
+
+
+def test_broken_texts_leave_transparency_and_orientation():
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    pixels[:, :4] = (255, 0, 0, 255)
+    exif = Image.Exif()
+    exif[0x0112] = 2  # mirrored
+    content = encoded(Image.fromarray(pixels), exif=exif)
+    broken = content[:33] + chunk(b"tEXt", b"a\0b", checksum=1) + content[33:]
+    result = decode(broken, 8, 3)
+    assert tuple(result[:, 0, 7]) == RED
+    assert tuple(result[:, 0, 0]) == WHITE
+
+
+def one_color_png(side):
+    """A gray image of any size, made at once: its rows are all zeros."""
+    packed = zlib.compressobj(1)
+    row = bytes(side + 1) * 100
+    data = b"".join(packed.compress(row) for _ in range(side // 100)) + packed.flush()
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return PNG[:8] + chunk(b"IHDR", header) + chunk(b"IDAT", data) + PNG[-12:]
+
+
+@pytest.fixture(scope="module")
+def scan():
+    """182 million pixels: more than Pillow opens."""
+    return one_color_png(13_500)
+
+
+def test_a_scan_above_pillows_limit_is_read_without_a_warning(scan):
+    before = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = decode(scan, 32, 1)
+    assert result.shape == (1, 32, 32)
+    assert not result.any()
+    assert before == Image.MAX_IMAGE_PIXELS  # whoever else decodes in this process keeps the protection
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts memory in kilobytes")
+def test_a_large_jpeg_takes_the_memory_of_a_small_one():
+    content = encoded(Image.new("L", (13_500, 13_500), 90), "JPEG")
+    code = (
+        "import resource, sys; from ganguard.data.decode import decode;"
+        "content = sys.stdin.buffer.read(); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "pixels = decode(content, 32, 1); after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "print(int(pixels.mean()), after - before < 50_000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=content, capture_output=True, check=True)
+    assert done.stdout.split() == [b"90", b"True"]
+
+
+def test_what_is_larger_than_asked_for_is_left_out_with_the_option(tmp_path):
+    data = class_folders(tmp_path / "data", [PNG, PNG, one_color_png(200)])
+    told = []
+    options = {"image_size": 16, "channels": 3, "cache_dir": tmp_path / "cache", "say": told.append}
+    found = open_images(str(data), max_pixels=39_999, **options)
+    assert found.skipped == ("a/2.png",)
+    assert "  a/2.png: too large: 200 x 200 pixels; --max-pixels 40000 takes it" in told
+    assert open_images(str(data), max_pixels=40_000, **options).skipped == ()
+    assert open_images(str(data), **options).skipped == ()
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from ganguard.data import open_images
+from ganguard.errors import DataError
+resource.setrlimit(resource.RLIMIT_AS, (1_000_000_000, resource.RLIM_INFINITY))
+try:
+    open_images(sys.argv[1], image_size=16, channels=3, cache_dir=Path(sys.argv[2]), say=lambda text: None)
+except DataError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory")
+def test_too_little_memory_is_said_before_it_is_taken(scan, tmp_path):
+    data = class_folders(tmp_path / "data", [PNG, PNG, scan])
+    command = [sys.executable, "-c", LITTLE_MEMORY, str(data), str(tmp_path / "cache")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "a/2.png: its 13,500 x 13,500 pixels take 0.9 GB to decode" in done.stdout, done.stderr
+    assert "--max-pixels 182249999 leaves it out" in done.stdout
+
+
+LEFT_OUT = {
+    "nothing": (b"", "empty file"),
+    "a text": (b"this is a text, whatever its name says", "not an image"),
+    "half a JPEG": (encoded(Image.fromarray(noise(64, 64)), "JPEG")[:900], "truncated JPEG"),
+    "the start of a JPEG": (encoded(Image.fromarray(noise(64, 64)), "JPEG")[:30], "truncated JPEG"),
+    "half a PNG": (encoded(Image.fromarray(noise(64, 64)))[:5000], "truncated PNG"),
+    "the start of a PNG": (PNG[:12], "truncated PNG"),
+    "half a WebP": (encoded(Image.fromarray(noise(64, 64)), "WEBP", lossless=True)[:3000], "truncated WebP"),
+    "half a GIF": (encoded(Image.fromarray(noise(64, 64)), "GIF")[:2000], "truncated GIF"),
+    "a web page": (b"\xef\xbb\xbf\n<!DOCTYPE html><html><body>404</body></html>", "a web page"),
+    "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "git lfs pull"),
+    "zeros": (bytes(5000), "5,000 zeros"),
+    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC, which is not read"),
+    "SVG": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "SVG, which is not read"),
+    "PDF": (b"%PDF-1.7 ...", "PDF, which is not read"),
+    "fractions": (encoded(Image.fromarray(noise(8, 8, 1).astype(np.float32)), "TIFF"), "floating"),
+    "32 bits": (encoded(Image.fromarray(np.full((8, 8), 1 << 20, np.int32)), "TIFF"), "32-bit"),
+}
+
+
+@pytest.mark.parametrize("case", LEFT_OUT)
+def test_what_cannot_be_used_is_left_out_with_the_true_reason(case):
+    content, reason = LEFT_OUT[case]
     with pytest.raises(DamagedImage, match=reason):
         decode(content, 32, 3)
 

@@ -266,3 +266,67 @@ def test_opening_a_set_loads_no_torch(data, tmp_path):
     command = [sys.executable, "-c", code, str(data), str(tmp_path / "cache")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "False False", done.stderr
+
+
+def told_of(folder, tmp_path, images, **options):
+    """What is said of ``images``, in turn in two class folders."""
+    for index, image in enumerate(images):
+        path = folder / "ab"[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    told = []
+    for cache_limit in (10**9, 0, 0):  # from the decoding, from the check of all images, from what that remembered
+        lines = []
+        opened(folder, tmp_path / f"cache {cache_limit}", say=lines.append, cache_limit=cache_limit, **options)
+        told.append([line for line in lines if "A new run" in line or "several" in line])
+    assert told[0] == told[1] == told[2]
+    opened(folder, tmp_path / "cache 1000000000", say=lines.append, **options)
+    assert all(line in lines for line in told[0])  # at every start
+    return told[0]
+
+
+def colours(width, height):
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def test_images_smaller_than_the_size_are_remarked_on_with_the_size_that_suits(tmp_path):
+    images = [colours(40, 90)] * 3 + [colours(64, 64)]
+    (line,) = told_of(tmp_path / "data", tmp_path, images, image_size=64)
+    assert line == (
+        "3 of 4 images are smaller than 64 px and enlarged. A new run with --image-size 32 enlarges hardly any."
+    )
+    assert told_of(tmp_path / "data", tmp_path, images, image_size=32) == []
+
+
+def test_images_of_28_pixels_at_32_are_framed_and_not_remarked_on(tmp_path):
+    assert told_of(tmp_path / "data", tmp_path, [colours(28, 28)] * 2, image_size=32) == []
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "LA", "1"])
+def test_gray_images_trained_as_rgb_are_remarked_on_however_they_are_stored(tmp_path, mode):
+    gray = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)).convert(mode)
+    (line,) = told_of(tmp_path / "data", tmp_path, [gray] * 4)
+    assert line.startswith("All 4 images are gray, and trained as RGB. A new run with --channels 1 ")
+    assert told_of(tmp_path / "data", tmp_path, [gray] * 4, channels=1) == []
+
+
+def test_gray_images_among_others_are_not_remarked_on(tmp_path):
+    images = [colours(32, 32), colours(32, 32).convert("L")] * 2
+    assert told_of(tmp_path / "data", tmp_path, images) == []
+
+
+def test_colours_trained_as_gray_are_remarked_on(tmp_path):
+    images = [colours(32, 32)] * 3 + [colours(32, 32).convert("L")]
+    (line,) = told_of(tmp_path / "data", tmp_path, images, channels=1)
+    assert line == ("3 of 4 images are in colour, and made gray. A new run with --channels 3 keeps the colours.")
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF", "WEBP", "PNG"])
+def test_pages_and_frames_that_are_not_used_are_told(tmp_path, kind):
+    first, second = Image.new("RGB", (16, 16), "red"), Image.new("RGB", (16, 16), "blue")
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        first.save(tmp_path / "data" / name / f"1.{kind.lower()}", save_all=True, append_images=[second])
+    told = []
+    opened(tmp_path / "data", tmp_path / "cache", say=told.append)
+    assert "2 images hold several pictures (pages or frames): only the first of each is used." in told

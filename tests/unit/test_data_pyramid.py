@@ -276,3 +276,18 @@ def test_what_is_not_there(data, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no images"):
         opened(tmp_path / "empty", tmp_path / "cache")
+
+
+def test_images_that_other_settings_would_suit_are_remarked_on(data, tmp_path):
+    told = []
+    opened(data, tmp_path / "cache", largest=128, say=told.append)
+    assert (
+        "All 10 images are smaller than 128 px and enlarged. A new run with --img-size 32 enlarges hardly any." in told
+    )
+    for path in data.rglob("*.png"):
+        Image.open(path).convert("L").save(path)
+    for cache_limit in (10**9, 0):
+        told.clear()
+        opened(data, tmp_path / f"cache {cache_limit}", cache_limit=cache_limit, say=told.append)
+        (line,) = [line for line in told if "A new run" in line]
+        assert line.startswith("All 10 images are gray, and trained as RGB. A new run with --channels-img 1 ")

@@ -12,6 +12,7 @@ from ganguard.cli.progan import edited
 from ganguard.errors import UsageError
 from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator
 from ganguard.store.resume import Request
+from ganguard.training.cgan_config import CganConfig
 from ganguard.training.progan import schedule_of
 from ganguard.training.progan_config import Numbers, ProganConfig
 from ganguard.training.progan_schedule import in_epochs
@@ -33,7 +34,7 @@ def test_the_settings_that_people_edit_are_all_there():
         "DATA_DIR", "WEIGHTS_DIR", "OUTPUT_DIR", "LOGS_DIR", "START_TRAIN_AT_IMG_SIZE", "BATCH_SIZES",
         "PROGRESSIVE_EPOCHS", "LEARNING_RATE", "Z_DIM", "IN_CHANNELS", "CHANNELS_IMG", "CRITIC_ITERATIONS", "LAMBDA_GP",
         "GRADIENT_ACCUMULATION_STEPS", "AUTO_SAVE_EVERY_N_BATCHES", "SAVE_MODEL", "LOAD_MODEL", "CHECKPOINT_GEN",
-        "CHECKPOINT_CRITIC", "CHECKPOINT_GEN_SAVE", "CHECKPOINT_CRITIC_SAVE",
+        "CHECKPOINT_CRITIC", "CHECKPOINT_GEN_SAVE", "CHECKPOINT_CRITIC_SAVE", "PIXEL_RANGE",
     }  # fmt: skip
     assert set(map(str.lower, constants())) <= {item.name for item in fields(ProganConfig)}
 
@@ -280,3 +281,14 @@ def test_a_named_file_is_gone_on_from_and_the_newest_ones_fixed_name_means_the_n
     assert progan._request(in_weights, {}, branch=False).file == Path("weights/EMERGENCY_generator_1.pth")
     afresh = ProganConfig(checkpoint_gen="other/g.pth", load_model=False)
     assert progan._request(afresh, {}, branch=False) == Request(afresh=True)
+
+
+@pytest.mark.parametrize("settings", [ProganConfig, CganConfig])
+def test_a_pixel_range_is_one_text_or_a_sentence(settings):
+    assert settings().pixel_range == "auto"
+    assert settings(pixel_range=" 0 : 4095.0").pixel_range == "0:4095"
+    assert settings(pixel_range="-1000:3e3").pixel_range == "-1000:3000"
+    with pytest.raises(UsageError, match=r"--pixel-range.*two numbers from black to white, such as 0:4095, not '4095'"):
+        settings(pixel_range="4095")
+    with pytest.raises(UsageError, match="--max-pixels"):
+        settings(max_pixels=0)

@@ -61,6 +61,9 @@ class ArraySource:
         kind = b"P5" if image.ndim == 2 else b"P6"
         return b"%s %d %d 255\n%s" % (kind, image.shape[1], image.shape[0], image.tobytes())
 
+    def start(self, name: str, count: int) -> bytes:
+        return self.read(name)[:count]
+
     def _all(self) -> Arrays:
         if self._arrays is None:
             self._arrays = self._load()

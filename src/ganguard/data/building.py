@@ -19,24 +19,27 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from ganguard.data.cache import (
     IMAGES,
     META,
+    Checked,
     Damaged,
     Request,
-    Skipped,
     bytes_text,
     find_cache,
     meta_text,
     npy_header,
-    read_skipped,
+    read_checked,
+    refusing,
 )
-from ganguard.data.decode import DamagedImage
+from ganguard.data.decode import DamagedImage, Look, decode_and_look
 from ganguard.data.listing import counted
-from ganguard.data.pixels import Array, load
+from ganguard.data.pixels import Array, retrying
 from ganguard.data.progress import Progress
 from ganguard.data.reduction import box_means
+from ganguard.data.remarks import summed_up
 from ganguard.data.sources import Entry
 from ganguard.errors import DataError, FolderInUse
 from ganguard.store import durable
@@ -63,7 +66,7 @@ def build_caches(cache_dir: Path, requests: Sequence[Request], say: Say) -> None
     Raises:
         DataError: too little space, a folder that can't be written, an image that can't be read, none readable.
     """
-    with _refusing(cache_dir), ExitStack() as building:
+    with refusing(cache_dir), ExitStack() as building:
         cache_dir.mkdir(parents=True, exist_ok=True)
         _clear_abandoned(cache_dir)
         # The order of locks is the same in every process, so that no two wait for each other.
@@ -76,28 +79,30 @@ def build_caches(cache_dir: Path, requests: Sequence[Request], say: Say) -> None
             _build(cache_dir, missing, say)
 
 
-def find_damaged(cache_dir: Path, request: Request, say: Say) -> Skipped:
-    """Decode every image once, keeping nothing but the names of the damaged ones, and remember these.
+def check_images(cache_dir: Path, request: Request, say: Say) -> Checked:
+    """Decode every image once, keeping nothing but what that showed, and remember it.
 
     Raises:
         DataError: as for ``build_caches``.
     """
     remembered = cache_dir / f"{request.folder_name}.checked.json"
     try:
-        return read_skipped(remembered, request)
+        return read_checked(remembered, request)
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    skipped = tuple(
-        Damaged(entry.name, str(result))
-        for entry, result in _decode_all([request], "checking images", say)
-        if isinstance(result, DamagedImage)
-    )
-    _check_some_left(request, skipped)
-    with _refusing(cache_dir):
+    skipped, looks = [], []
+    for entry, result in _decode_all([request], "checking images", say):
+        if isinstance(result, DamagedImage):
+            skipped.append(Damaged(entry.name, str(result)))
+        else:
+            looks.append(result.look)
+    checked = Checked(tuple(skipped), summed_up(looks))
+    _check_some_left(request, checked)
+    with refusing(cache_dir):
         cache_dir.mkdir(parents=True, exist_ok=True)
         with durable.written_atomically(remembered) as file:
-            file.write(meta_text(request, skipped))
-    return skipped
+            file.write(meta_text(request, checked))
+    return checked
 
 
 def _build(cache_dir: Path, requests: Sequence[Request], say: Say) -> None:
@@ -115,10 +120,10 @@ def _build(cache_dir: Path, requests: Sequence[Request], say: Say) -> None:
     try:
         for work in works:
             work.mkdir()
-        skipped = _write_images([work / IMAGES for work in works], requests, say)
+        checked = _write_images([work / IMAGES for work in works], requests, say)
         for request, work, folder in zip(requests, works, folders, strict=True):
             with durable.written_atomically(work / META) as file:
-                file.write(meta_text(request, skipped))
+                file.write(meta_text(request, checked))
             if find_cache(cache_dir, request) is None:  # it can be there where the file system has no locks
                 durable.replace(work, folder)
         durable.sync_folder(cache_dir)
@@ -127,9 +132,10 @@ def _build(cache_dir: Path, requests: Sequence[Request], say: Say) -> None:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _write_images(paths: Sequence[Path], requests: Sequence[Request], say: Say) -> Skipped:
+def _write_images(paths: Sequence[Path], requests: Sequence[Request], say: Say) -> Checked:
     """Write the arrays image by image: on a full disk this is an error, where a mapped file would be a crash."""
     skipped: list[Damaged] = []
+    looks: list[Look] = []
     with ExitStack() as opened:
         files = [opened.enter_context(path.open("xb")) for path in paths]
         for file, request in zip(files, requests, strict=True):
@@ -138,24 +144,38 @@ def _write_images(paths: Sequence[Path], requests: Sequence[Request], say: Say) 
             if isinstance(result, DamagedImage):
                 skipped.append(Damaged(entry.name, str(result)))
                 continue
-            for file, pixels in zip(files, result, strict=True):
+            looks.append(result.look)
+            for file, pixels in zip(files, result.pixels, strict=True):
                 file.write(pixels.data)
-        _check_some_left(requests[0], tuple(skipped))
+        checked = Checked(tuple(skipped), summed_up(looks))
+        _check_some_left(requests[0], checked)
         for file, request in zip(files, requests, strict=True):
             file.seek(0)
-            file.write(npy_header(request, len(request.entries) - len(skipped)))
+            file.write(npy_header(request, len(looks)))
             file.flush()
             durable.sync_file(file.fileno())
-    return tuple(skipped)
+    return checked
 
 
-def _decode_all(requests: Sequence[Request], what: str, say: Say) -> Iterator[tuple[Entry, list[Array] | DamagedImage]]:
+class _Decoded(NamedTuple):
+    """An image in several sizes, and what its file was like."""
+
+    pixels: list[Array]
+    look: Look
+
+
+def _decode_all(requests: Sequence[Request], what: str, say: Say) -> Iterator[tuple[Entry, _Decoded | DamagedImage]]:
     """Every image in order, in the sizes of all requests; by a few threads (Pillow works outside Python's lock)."""
     first, sizes = requests[0], [request.image_size for request in requests]
 
-    def result(entry: Entry) -> list[Array] | DamagedImage:
+    def decoded(name: str) -> _Decoded:
+        content = first.source.read(name)
+        pixels, look = decode_and_look(content, first.decoded_at, first.channels, first.decoding)
+        return _Decoded(box_means(pixels, sizes), look)
+
+    def result(entry: Entry) -> _Decoded | DamagedImage:
         try:
-            return box_means(load(first.source, entry.name, first.decoded_at, first.channels), sizes)
+            return retrying(first.source, entry.name, decoded)
         except DamagedImage as error:
             return error
 
@@ -168,7 +188,8 @@ def _decode_all(requests: Sequence[Request], what: str, say: Say) -> Iterator[tu
                 progress.advance()
 
 
-def _check_some_left(request: Request, skipped: Skipped) -> None:
+def _check_some_left(request: Request, checked: Checked) -> None:
+    skipped = checked.skipped
     if len(skipped) == len(request.entries):
         raise DataError(
             f"None of the {counted(len(skipped))} in {request.source.path} can be decoded; the first is "
@@ -183,16 +204,6 @@ def _check_space(cache_dir: Path, needed: int, free: int) -> None:
             f"({bytes_text(free)}). Make room, put the cache on another drive, choose a smaller image size, or set "
             f"the cache limit to 0, which decodes while training."
         )
-
-
-@contextmanager
-def _refusing(cache_dir: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"The cache {cache_dir} can't be written: {durable.why(error)}. Make room, or put it on another drive."
-        ) from error
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """What a cache is: all images of a set at one size in one array on disk.
 
 It is a folder ``<set>-<size>px-<rgb or gray>-<key>`` that holds ``images.npy``, uint8 of shape (N, C, H, W), and
-``cache.json``: its key, N, and the names of damaged images with the reason. The key is a digest of the names, sizes
-and times of all images, the settings and the decoder's version; labels follow from the listing.
+``cache.json``: its key, N, the names of images that were left out with the reason, and what the others were like. The
+key is a digest of the names, sizes and times of all images, the settings and the decoder's version; labels follow from
+the listing.
 
 A cache that a change of the images superseded is named and never removed: another training may be reading it.
 """
@@ -12,12 +13,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
-from ganguard.data.decode import DECODER_VERSION
+from ganguard.data.decode import AS_EVER, DECODER_VERSION, Decoding
+from ganguard.data.remarks import Seen
 from ganguard.data.sources import Entry, Source, digest
+from ganguard.errors import DataError
+from ganguard.store.durable import why
 
 IMAGES = "images.npy"
 META = "cache.json"
@@ -34,6 +40,7 @@ class Request:
         channels: 1 or 3.
         limit: how many were asked for, None for all.
         reduced_from: the size that they are decoded at and reduced from by box means; None for ``image_size``.
+        decoding: how.
     """
 
     source: Source
@@ -42,6 +49,7 @@ class Request:
     channels: int
     limit: int | None = None
     reduced_from: int | None = None
+    decoding: Decoding = AS_EVER
 
     @property
     def decoded_at(self) -> int:
@@ -54,12 +62,21 @@ class Request:
 
     @cached_property
     def key(self) -> str:
-        return digest(f"decoder {DECODER_VERSION}, {self._size_text}, {self.channels} channels", self.entries)
+        return self._digest(self.decoding.text)
+
+    @property
+    def images_key(self) -> str:
+        """``key`` without what only decides which images are left out."""
+        return self._digest(self.decoding.range_text)
+
+    def _digest(self, how: str) -> str:
+        return digest(f"decoder {DECODER_VERSION}, {self._size_text}, {self.channels} channels{how}", self.entries)
 
     @property
     def origin(self) -> list[str]:
         """The same for two requests of which the newer supersedes the other."""
-        return [str(self.source.path.resolve()), self._size_text, f"{self.channels}", f"{self.limit}"]
+        how = [self.decoding.text] if self.decoding.text else []
+        return [str(self.source.path.resolve()), self._size_text, f"{self.channels}", f"{self.limit}", *how]
 
     @property
     def folder_name(self) -> str:
@@ -86,28 +103,38 @@ class Damaged:
 Skipped = tuple[Damaged, ...]
 
 
+class Checked(NamedTuple):
+    """What decoding a set's images showed: those that were left out, and what the others are like, where it is known.
+
+    Caches of earlier versions don't tell the latter.
+    """
+
+    skipped: Skipped
+    seen: Seen | None
+
+
 @dataclass(frozen=True)
 class Cache:
     """A whole cache on disk."""
 
     folder: Path
-    skipped: Skipped
+    checked: Checked
 
 
 def find_cache(cache_dir: Path, request: Request) -> Cache | None:
     """The cache of ``request`` if it is there and whole: key, counts, header and size fit."""
     folder = cache_dir / request.folder_name
     try:
-        skipped = read_skipped(folder / META, request)
+        checked = read_checked(folder / META, request)
         with (folder / IMAGES).open("rb") as file:
             header = file.read(_NPY_HEADER_BYTES)
             size = file.seek(0, os.SEEK_END)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    kept = len(request.entries) - len(skipped)
+    kept = len(request.entries) - len(checked.skipped)
     if header != npy_header(request, kept) or size != request.file_bytes(kept):
         return None
-    return Cache(folder, skipped)
+    return Cache(folder, checked)
 
 
 def find_superseded(cache_dir: Path, request: Request) -> dict[Path, int]:
@@ -129,20 +156,31 @@ def npy_header(request: Request, images: int) -> bytes:
     return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + text.ljust(length - 1).encode() + b"\n"
 
 
-def meta_text(request: Request, skipped: Skipped) -> bytes:
-    kept = len(request.entries) - len(skipped)
-    named = [[image.name, image.reason] for image in skipped]
+def meta_text(request: Request, checked: Checked) -> bytes:
+    kept = len(request.entries) - len(checked.skipped)
+    named = [[image.name, image.reason] for image in checked.skipped]
     meta = {"key": request.key, "origin": request.origin, "images": kept, "skipped": named}
-    return json.dumps(meta, indent=1).encode()
+    return json.dumps(meta | ({"seen": asdict(checked.seen)} if checked.seen else {}), indent=1).encode()
 
 
-def read_skipped(path: Path, request: Request) -> Skipped:
-    """The damaged images that ``path`` remembers; ``ValueError`` and the like where it isn't about ``request``."""
+def read_checked(path: Path, request: Request) -> Checked:
+    """What ``path`` remembers; ``ValueError`` and the like where it isn't about ``request``."""
     meta = json.loads(path.read_bytes())
     skipped = tuple(Damaged(str(name), str(reason)) for name, reason in meta["skipped"])
     if meta["key"] != request.key or meta["images"] + len(skipped) != len(request.entries):
         raise ValueError(f"{path} belongs to other images")
-    return skipped
+    return Checked(skipped, Seen(**meta["seen"]) if "seen" in meta else None)
+
+
+@contextlib.contextmanager
+def refusing(cache_dir: Path) -> Iterator[None]:
+    """An error of writing into ``cache_dir`` as a ``DataError``."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"The cache {cache_dir} can't be written: {why(error)}. Make room, or put it on another drive."
+        ) from error
 
 
 def bytes_text(count: int) -> str:

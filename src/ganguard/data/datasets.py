@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ganguard.data.pixel_range import FULL
 from ganguard.data.pixels import Pixels
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class LabelledImages(_Images):
         attributes: whether the labels are attributes.
         fingerprint: hexadecimal; changes with the files' names, sizes and times, the attributes, and the settings that
             the images' pixels depend on.
-        skipped: names of the damaged images, which are not part of the set.
+        skipped: names of the images that can't be used, which are not part of the set.
+        pixel_range: how more than 8 bits became 8: ``full`` or ``LOW:HIGH``.
     """
 
     def __init__(
@@ -88,9 +90,11 @@ class LabelledImages(_Images):
         label_names: tuple[str, ...],
         fingerprint: str,
         skipped: tuple[str, ...] = (),
+        pixel_range: str = FULL,
         flip: bool = False,
     ) -> None:
         super().__init__(pixels, len(labels), name=name, fingerprint=fingerprint, skipped=skipped, flip=flip)
+        self.pixel_range = pixel_range
         self.labels = labels
         self.attributes = labels.ndim == 2
         self.label_names = label_names

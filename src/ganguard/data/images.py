@@ -12,11 +12,17 @@ from ganguard.data import cache
 from ganguard.data.arrays import ArraySource
 from ganguard.data.attributes import AttributeTable, list_attributes
 from ganguard.data.datasets import LabelledImages, Labels
+from ganguard.data.decode import MAX_PIXELS
 from ganguard.data.finding import find_source
 from ganguard.data.listing import balanced_subset, check_classes, counted, list_classes, named
 from ganguard.data.opening import check_channels, kind_of, open_stored, telling
+from ganguard.data.pixel_range import AUTO
+from ganguard.data.remarks import Names, remarks
 from ganguard.data.sources import Entry, FileSource, Listing, name_bytes
+from ganguard.data.values import decoding_for
 from ganguard.errors import DataError
+
+_NAMES = Names("--image-size", (32, 64, 128), "--channels")
 
 
 def open_images(
@@ -29,6 +35,8 @@ def open_images(
     limit: int | None = None,
     attributes: AttributeTable | None = None,
     flip: bool = False,
+    pixel_range: str = AUTO,
+    max_pixels: int = MAX_PIXELS,
     root: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> LabelledImages:
@@ -45,6 +53,9 @@ def open_images(
         limit: take at most so many images, as evenly from all classes as they allow.
         attributes: take the labels from a table of binary attributes; folders are no classes then.
         flip: mirror each image left to right with probability 1/2 when it is asked for.
+        pixel_range: which values of images with more than 8 bits a channel become black and white: ``0:4095``, say;
+            ``full`` for 0 to 65535, by cutting off the lower 8 bits; ``auto`` for what the set's images hold.
+        max_pixels: larger images are left out.
         root: where torchvision's sets lie or are downloaded to; ``datasets`` beside ``cache_dir`` by default.
         say: told what happens, a line at a time.
 
@@ -62,7 +73,8 @@ def open_images(
         tell(notice)
     if limit is not None:
         listing = balanced_subset(listing, limit)
-    request = cache.Request(source, listing.entries, image_size, channels, limit)
+    decoding, range_text = decoding_for(source, listing.entries, pixel_range, max_pixels, cache_dir, tell)
+    request = cache.Request(source, listing.entries, image_size, channels, limit, decoding=decoding)
     stored = open_stored([request], cache_dir, cache_limit, tell)
     labels = _labels(stored.entries)
     dataset = LabelledImages(
@@ -70,8 +82,9 @@ def open_images(
         labels,
         name=source.name,
         label_names=listing.label_names,
-        fingerprint=stored.fingerprint(request.key, _attributes_text(listing.label_names, labels)),
+        fingerprint=stored.fingerprint(request.images_key, _attributes_text(listing.label_names, labels)),
         skipped=tuple(image.name for image in stored.skipped),
+        pixel_range=range_text,
         flip=flip,
     )
     cached = stored.caches[0]
@@ -80,6 +93,9 @@ def open_images(
     labelled = f"with {_shares(dataset)}" if dataset.attributes else f"in {_classes(dataset, tell)}"
     how = f"{image_size}x{image_size}, {kind_of(channels)}, {where}"
     tell(f"{dataset.name}: {counted(len(dataset))} {labelled}, {how}.")
+    if stored.seen:
+        for remark in remarks(stored.seen, image_size=image_size, channels=channels, names=_NAMES):
+            tell(remark)
     return dataset
 
 

@@ -14,6 +14,7 @@ from ganguard.data import building, cache
 from ganguard.data.cache import Cache, Request, Skipped, bytes_text
 from ganguard.data.listing import counted, named
 from ganguard.data.pixels import CachedPixels, DecodedPixels, Pixels
+from ganguard.data.remarks import Seen
 from ganguard.data.sources import Entry, name_bytes
 from ganguard.errors import DataError
 
@@ -29,6 +30,7 @@ class Stored(NamedTuple):
     caches: tuple[Cache | None, ...]
     entries: tuple[Entry, ...]
     skipped: Skipped
+    seen: Seen | None
 
     def pixels(self, image_size: int, groups: NDArray[np.int64]) -> Pixels:
         """The images at one of the sizes. ``groups`` (N,) says which images stand in for each other."""
@@ -45,6 +47,7 @@ class Stored(NamedTuple):
             image_size=request.image_size,
             decoded_at=request.decoded_at,
             channels=request.channels,
+            decoding=request.decoding,
         )
 
     def fingerprint(self, key: str, more: bytes = b"") -> str:
@@ -72,16 +75,21 @@ def open_stored(requests: Sequence[Request], cache_dir: Path, cache_limit: int, 
     without = [request for request, found in zip(requests, caches, strict=True) if found is None]
     if without:
         _tell_not_cached(without, cache_limit, checked=any(caches), say=say)
-    found_skipped = {found.skipped for found in caches if found is not None}
+    found_skipped = {found.checked.skipped for found in caches if found is not None}
     if len(found_skipped) > 1:
         folders = named([str(cache_dir / request.folder_name) for request in requests])
         raise DataError(f"Not all of these caches are of the same images: {folders}. Remove them and start again.")
-    skipped = found_skipped.pop() if found_skipped else building.find_damaged(cache_dir, requests[0], say)
-    _tell_damaged(skipped, len(requests[0].entries), say)
+    known = [found.checked for found in caches if found is not None]
+    known = known or [building.check_images(cache_dir, requests[0], say)]
+    skipped, seen = known[0].skipped, next((checked.seen for checked in known if checked.seen), None)
+    _tell_skipped(skipped, len(requests[0].entries), say)
+    if skipped and seen is None:
+        folders = named([str(found.folder) for found in caches if found is not None])
+        say(f"An earlier version left these out, which read fewer; remove {folders} to try them again.")
     _tell_superseded(cache_dir, requests, say)
     damaged = frozenset(image.name for image in skipped)
     kept = tuple(entry for entry in requests[0].entries if entry.name not in damaged)
-    return Stored(tuple(requests), caches, kept, skipped)
+    return Stored(tuple(requests), caches, kept, skipped, seen)
 
 
 def _affordable(requests: Sequence[Request], cache_limit: int) -> list[Request]:
@@ -103,9 +111,9 @@ def _tell_not_cached(requests: Sequence[Request], cache_limit: int, *, checked: 
     )
 
 
-def _tell_damaged(skipped: Skipped, images: int, say: Say) -> None:
+def _tell_skipped(skipped: Skipped, images: int, say: Say) -> None:
     if skipped:
-        say(f"{len(skipped):,} of {counted(images)} {'is' if len(skipped) == 1 else 'are'} damaged and left out:")
+        say(f"{len(skipped):,} of {counted(images)} can't be used and {'is' if len(skipped) == 1 else 'are'} left out:")
     for image in skipped[:_NAMED_AT_MOST]:
         say(f"  {image.name}: {image.reason}")
     if len(skipped) > _NAMED_AT_MOST:

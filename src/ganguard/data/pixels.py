@@ -9,20 +9,21 @@ import time
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganguard.data.decode import DamagedImage, decode
+from ganguard.data.decode import AS_EVER, DamagedImage, Decoding, decode
 from ganguard.data.reduction import box_means
 from ganguard.data.sources import Source
 from ganguard.errors import DataError
 
 Array = NDArray[np.uint8]
 Rows = NDArray[np.int64]
+_T = TypeVar("_T")
 
 _RETRY_AFTER_S = (0.1, 0.5, 2.0)
 _STAND_INS = 8
@@ -64,7 +65,7 @@ class DecodedPixels:
         groups: (N,) rows of the same number, a class say, stand in for each other.
         image_size: width and height, pixels.
         decoded_at: the size that files are decoded at; box means lead from there to ``image_size``.
-        channels: as for ``decode``.
+        channels, decoding: as for ``decode``.
     """
 
     def __init__(
@@ -76,9 +77,11 @@ class DecodedPixels:
         image_size: int,
         decoded_at: int,
         channels: int,
+        decoding: Decoding,
     ) -> None:
         self._source, self._names, self._groups = source, names, groups
         self._image_size, self._decoded_at, self._channels = image_size, decoded_at, channels
+        self._decoding = decoding
 
     def take(self, rows: Rows) -> Array:
         if not len(rows):
@@ -90,7 +93,10 @@ class DecodedPixels:
         for candidate in self._candidates(row):
             waits = _RETRY_AFTER_S if candidate == row else ()
             try:
-                decoded = load(self._source, self._names[candidate], self._decoded_at, self._channels, waits)
+                name = self._names[candidate]
+                decoded = load(
+                    self._source, name, self._decoded_at, self._channels, self._decoding, retry_after_s=waits
+                )
                 return box_means(decoded, [self._image_size])[0]
             except (DamagedImage, DataError) as error:
                 failure = failure or error
@@ -112,19 +118,42 @@ class DecodedPixels:
 
 
 def load(
-    source: Source, name: str, image_size: int, channels: int, retry_after_s: Sequence[float] = _RETRY_AFTER_S
+    source: Source,
+    name: str,
+    image_size: int,
+    channels: int,
+    decoding: Decoding = AS_EVER,
+    *,
+    retry_after_s: Sequence[float] = _RETRY_AFTER_S,
 ) -> Array:
     """One image, (channels, image_size, image_size) uint8.
 
     Raises:
+        DamagedImage, DataError: as of ``retrying``.
+    """
+    return retrying(source, name, lambda name: decode(source.read(name), image_size, channels, decoding), retry_after_s)
+
+
+def retrying(
+    source: Source, name: str, work: Callable[[str], _T], retry_after_s: Sequence[float] = _RETRY_AFTER_S
+) -> _T:
+    """``work(name)``, which reads an image of ``source``.
+
+    Raises:
         DamagedImage: proven damage: its bytes were read, and are not a whole image.
-        DataError: it can't be read, also after waiting ``retry_after_s`` seconds between tries; nothing is proven.
+        DataError: it can't be read, also after waiting ``retry_after_s`` seconds between tries, or there is too little
+            memory; nothing is proven.
     """
     for wait_s in (*retry_after_s, None):
         try:
-            return decode(source.read(name), image_size, channels)
+            return work(name)
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
             raise DamagedImage(str(error)) from error
+        except MemoryError as error:
+            raise DataError(
+                f"{source.path / name}: {error or 'there is too little memory for it'}. Close other programs and start "
+                f"the same command again."
+            ) from error
         except OSError as error:
             if wait_s is None or isinstance(error, FileNotFoundError):
                 raise DataError(

@@ -10,10 +10,14 @@ import numpy as np
 from ganguard.data import cache
 from ganguard.data.arrays import ArraySource
 from ganguard.data.datasets import UnlabelledImages
+from ganguard.data.decode import MAX_PIXELS
 from ganguard.data.finding import find_source
 from ganguard.data.listing import balanced_subset, list_flat
 from ganguard.data.opening import Stored, check_channels, kind_of, open_stored, telling
+from ganguard.data.pixel_range import AUTO
+from ganguard.data.remarks import Names, remarks
 from ganguard.data.sources import Entry, FileSource, Listing, digest
+from ganguard.data.values import decoding_for
 from ganguard.errors import DataError
 
 SMALLEST = 4
@@ -43,14 +47,16 @@ class Pyramid:
         sizes: of the levels, pixels, from 4 up.
         channels: 1 or 3.
         fingerprint: of the files and channels; the same at every level, and whatever the largest size is.
-        skipped: names of the damaged images, which are not part of the set.
+        skipped: names of the images that can't be used, which are not part of the set.
+        pixel_range: how more than 8 bits became 8: ``full`` or ``LOW:HIGH``.
         cached: the sizes that are read from a cache; the others are decoded while training.
     """
 
-    def __init__(self, stored: Stored, *, name: str, fingerprint: str, flip: bool) -> None:
+    def __init__(self, stored: Stored, *, name: str, fingerprint: str, pixel_range: str, flip: bool) -> None:
         self._stored, self._flip = stored, flip
         self.name = name
         self.fingerprint = fingerprint
+        self.pixel_range = pixel_range
         self.channels = stored.requests[0].channels
         self.sizes = tuple(request.image_size for request in reversed(stored.requests))
         self.skipped = tuple(image.name for image in stored.skipped)
@@ -87,6 +93,8 @@ def open_pyramid(
     cache_limit: int = 20 * 10**9,
     limit: int | None = None,
     flip: bool = False,
+    pixel_range: str = AUTO,
+    max_pixels: int = MAX_PIXELS,
     root: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Pyramid:
@@ -103,6 +111,7 @@ def open_pyramid(
             (a cache that exists is used).
         limit: take at most so many images, always the same ones.
         flip: mirror each image left to right with probability 1/2 when it is asked for.
+        pixel_range, max_pixels: as for ``open_images``.
         root: where torchvision's sets lie or are downloaded to; ``datasets`` beside ``cache_dir`` by default.
         say: told what happens, a line at a time.
 
@@ -118,13 +127,19 @@ def open_pyramid(
         tell(notice)
     if limit is not None:
         listing = balanced_subset(listing, limit)
+    decoding, range_text = decoding_for(source, listing.entries, pixel_range, max_pixels, cache_dir, tell)
     requests = [
-        cache.Request(source, listing.entries, size, channels, limit, reduced_from=largest) for size in reversed(sizes)
+        cache.Request(source, listing.entries, size, channels, limit, reduced_from=largest, decoding=decoding)
+        for size in reversed(sizes)
     ]
     stored = open_stored(requests, cache_dir, cache_limit, tell)
-    fingerprint = stored.fingerprint(digest(f"pyramid, {channels} channels", listing.entries))
-    pyramid = Pyramid(stored, name=source.name, fingerprint=fingerprint, flip=flip)
+    fingerprint = stored.fingerprint(digest(f"pyramid, {channels} channels{decoding.range_text}", listing.entries))
+    pyramid = Pyramid(stored, name=source.name, fingerprint=fingerprint, pixel_range=range_text, flip=flip)
     tell(f"{pyramid.name}: {len(pyramid):,} images, {kind_of(channels)}, {_where(pyramid, cache_dir)}.")
+    if stored.seen:
+        names = Names("--img-size", sizes, "--channels-img")
+        for remark in remarks(stored.seen, image_size=largest, channels=channels, names=names):
+            tell(remark)
     return pyramid
 
 

@@ -65,6 +65,10 @@ class Source(Protocol):
         """The bytes of one image; ``OSError`` where they can't be read, ``BadZipFile`` where they are damaged."""
         ...
 
+    def start(self, name: str, count: int) -> bytes:
+        """Its first ``count`` bytes, likewise."""
+        ...
+
 
 class FileSource(Source, Protocol):
     """Images that are files in folders."""
@@ -91,6 +95,10 @@ class FolderSource:
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
+
+    def start(self, name: str, count: int) -> bytes:
+        with (self.path / name).open("rb", buffering=0) as file:
+            return file.read(count)
 
 
 def _walk(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[File]:
@@ -134,6 +142,10 @@ class ZipSource:
 
     def read(self, name: str) -> bytes:
         return self._archive().read(name)
+
+    def start(self, name: str, count: int) -> bytes:
+        with self._archive().open(name) as file:
+            return file.read(count)
 
     def _archive(self) -> zipfile.ZipFile:
         # A forked worker shares its parent's file position, so each process opens the zip itself.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ganguard import restoring
 from ganguard.data import LabelledImages
 from ganguard.guard import Guard
 from ganguard.metrics import Fid, find_extractor
@@ -24,9 +23,9 @@ from ganguard.networks.presets import default_width
 from ganguard.protection import early
 from ganguard.reports import console
 from ganguard.reports.training_line import TrainingLine
-from ganguard.store import resume
 from ganguard.store.resume import Request
 from ganguard.store.scheduled import plan_of
+from ganguard.training.before import range_to_use, settings_before
 from ganguard.training.cgan_config import NOT_OF_THE_RUN, STRUCTURAL, CganConfig
 from ganguard.training.cgan_data import open_data
 from ganguard.training.cgan_reports import CganReports
@@ -53,27 +52,17 @@ class CganTraining:
     """
 
     def __init__(self, config: CganConfig, request: Request, say: Callable[[str], None]) -> None:
-        self._config = config
         self._request = request
         self._preset = config.preset
         self._root = Path(config.run_dir)
         self._folder = Path(config.checkpoint_dir or self._root / "checkpoints")
-        self._before = self._settings_before()
+        self._before = settings_before(self._folder, request, asdict(config), STRUCTURAL)
+        self._config = config = replace(config, pixel_range=range_to_use(config.pixel_range, self._before))
         with early.preparing(frozenset()):
             self._device = choose_device(config.device, say)
             self._images = open_data(config, cache_dir=self._root / "cache", say=say, recorded=self._before.get("data"))
             self._fid = self._make_fid(say)
             self._build()
-
-    def _settings_before(self) -> dict[str, Any]:
-        """Those of the checkpoint that training goes on from; none where it begins."""
-        config, start = self._config, resume.plan(self._folder, self._request, verified=False).start
-        if start is None or start.summary is None or start.summary.config is None:
-            return {}
-        asked = {name: value for name, value in asdict(config).items() if value is not None}
-        stored = {name: value for name, value in start.summary.config.items() if name in STRUCTURAL}
-        restoring.require_settings(start.path.name, stored, asked, frozenset())
-        return start.summary.config
 
     def _make_fid(self, say: Callable[[str], None]) -> Fid | None:
         config = self._config
@@ -134,6 +123,7 @@ class CganTraining:
             "learning_rate": self._preset.learning_rate,
             "critic_steps": self._preset.critic_steps,
             "penalty": self._preset.penalty,
+            "pixel_range": self._images.pixel_range,
             "deterministic": self._device.type == "cpu" if config.deterministic is None else config.deterministic,
         }
         return Guard(

@@ -8,6 +8,7 @@ from typing import Any
 from ganguard.errors import UsageError
 from ganguard.networks.presets import CGAN_DEFAULTS, DEFAULT_LOSS, GPU_WIDTH, LOSS_PRESETS, LossPreset
 from ganguard.store.scheduled import interval
+from ganguard.training.ranges import checked_range
 
 IMAGE_SIZES = (32, 64, 128)
 PRECISIONS = ("float32", "bfloat16")
@@ -96,6 +97,13 @@ class CganConfig:
         "weights of Inception-v3, or the word download (default: those in torch's cache, else EfficientNet-Lite0)",
         metavar="FILE",
     )
+    pixel_range: str = _option(
+        "auto",
+        "what becomes black and white in images with more than 8 bits a channel, such as 0:4095; full: 0:65535; "
+        "auto: what they hold",
+        metavar="LOW:HIGH",
+    )
+    max_pixels: int = _option(10**9, "images with more pixels are left out")
     cache_limit: float = _option(20.0, "gigabytes; a larger data set is decoded while training")
 
     def __post_init__(self) -> None:
@@ -112,6 +120,7 @@ class CganConfig:
                 )
         if self.learning_rate is not None and not 0 < self.learning_rate <= 1:
             raise UsageError(f"--learning-rate must be above 0 and at most 1, not {self.learning_rate}.")
+        object.__setattr__(self, "pixel_range", checked_range(self.pixel_range, "--pixel-range"))
         if self.backup_every is not None:
             interval(self.backup_every)
         if self.save_budget > 1:
@@ -157,10 +166,21 @@ _LEAST = {
     "keep_backups": 1,
     "save_budget": 0,
     "sample_every": 0,
+    "max_pixels": 1,
     "cache_limit": 0,
 }
 
-STRUCTURAL = ("image_size", "channels", "width", "latent_size", "label_names", "multi_label", "loss", "seed")
+STRUCTURAL = (
+    "image_size",
+    "channels",
+    "width",
+    "latent_size",
+    "label_names",
+    "multi_label",
+    "loss",
+    "seed",
+    "pixel_range",
+)
 """What must be the same at resume; the rest may change, and is printed where it does."""
 
 NOT_OF_THE_RUN = ("run_dir", "checkpoint_dir", "backup_dir", "device", "threads", "deterministic")

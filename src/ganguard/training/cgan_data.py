@@ -39,5 +39,7 @@ def open_data(
         limit=config.limit_images,
         attributes=table,
         flip=config.flip,
+        pixel_range=config.pixel_range,
+        max_pixels=config.max_pixels,
         say=say,
     )

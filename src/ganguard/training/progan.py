@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from ganguard.store import durable
 from ganguard.store.durable import why
 from ganguard.store.resume import Request
 from ganguard.store.scheduled import plan_of
+from ganguard.store.shelf import Shelf
 from ganguard.training import progan_start
+from ganguard.training.before import range_to_use, settings_before
 from ganguard.training.devices import choose_device
 from ganguard.training.progan_config import NOT_OF_THE_RUN, STRUCTURAL, ProganConfig
 from ganguard.training.progan_samples import FixedLatents, save_samples
@@ -70,6 +72,8 @@ def _open_data(config: ProganConfig, say: Callable[[str], None]) -> Pyramid:
         cache_limit=config.cache_bytes,
         limit=config.limit_images,
         flip=config.flip,
+        pixel_range=config.pixel_range,
+        max_pixels=config.max_pixels,
         say=say,
     )
 
@@ -84,10 +88,12 @@ class ProganTraining:
 
     Raises:
         UsageError, DataError: it cannot be trained like that.
+        DoesNotFit: not with these settings. That is seen before anything is decoded.
     """
 
     def __init__(self, config: ProganConfig, request: Request, say: Callable[[str], None]) -> None:
-        self._config = config
+        before = settings_before(Shelf(Path(config.weights_dir), config.layout), request, asdict(config), STRUCTURAL)
+        self._config = config = replace(config, pixel_range=range_to_use(config.pixel_range, before))
         self._request = request
         self._say = say
         self._saving_signals = ON_USR1[config.on_usr1]
@@ -124,6 +130,7 @@ class ProganTraining:
         recorded |= {
             "network": "progan",
             "img_size": config.image_size,
+            "pixel_range": self._pyramid.pixel_range,
             "data": str(Path(config.data_dir).resolve()) if Path(config.data_dir).exists() else config.data_dir,
         }
         parts = {

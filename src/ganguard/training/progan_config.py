@@ -11,6 +11,7 @@ from typing import Any, Self, get_args, get_type_hints
 from ganguard.errors import UsageError
 from ganguard.store.pair import HISTORY, Pair, name_of
 from ganguard.store.scheduled import interval
+from ganguard.training.ranges import checked_range
 
 SMALLEST, LARGEST = 4, 1024
 SIZES = tuple(SMALLEST << level for level in range(9))
@@ -102,6 +103,13 @@ class ProganConfig:
     sample_every: int = _option(1, "write a grid of samples every so many epochs; 0: only at each size's end")
     limit_images: int | None = _option(None, "train on at most so many images")
     flip: bool = _option(False, "mirror each image with probability 1/2")
+    pixel_range: str = _option(
+        "auto",
+        "what becomes black and white in images with more than 8 bits a channel, such as 0:4095; full: 0:65535; "
+        "auto: what they hold",
+        metavar="LOW:HIGH",
+    )
+    max_pixels: int = _option(10**9, "images with more pixels are left out")
     cache_limit: float = _option(20.0, "gigabytes; a larger data set is decoded while training")
     workers: int = _option(0, "processes that prepare data; 0 is fastest where the images are cached")
     seed: int = _option(0, "start of all random numbers: the same seed, the same training")
@@ -123,6 +131,7 @@ class ProganConfig:
                 raise UsageError(f"{_named(item.name)} is one of {', '.join(map(str, choices))}, not {value}.")
         if not 0 < self.learning_rate <= 1:
             raise UsageError(f"{_named('learning_rate')} must be above 0 and at most 1, not {self.learning_rate}.")
+        object.__setattr__(self, "pixel_range", checked_range(self.pixel_range, _named("pixel_range")))
         if self.backup_every is not None:
             interval(self.backup_every)
         if self.fade_kimg is not None and self.stabilize_kimg is None:
@@ -265,13 +274,14 @@ _LEAST = {
     "autosave_minutes": 0,
     "sample_every": 0,
     "limit_images": 1,
+    "max_pixels": 1,
     "cache_limit": 0,
     "workers": 0,
     "seed": 0,
     "threads": 1,
 }
 
-STRUCTURAL = ("img_size", "channels_img", "in_channels", "z_dim", "seed")
+STRUCTURAL = ("img_size", "channels_img", "in_channels", "z_dim", "seed", "pixel_range")
 """What must be the same at resume; the rest may change, and is printed where it does."""
 
 NOT_OF_THE_RUN = (

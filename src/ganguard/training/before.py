@@ -1,0 +1,40 @@
+"""The settings of the checkpoint that a training goes on from, known before anything is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ganguard import restoring
+from ganguard.data.pixel_range import AUTO, FULL
+from ganguard.store import resume
+from ganguard.store.resume import Request
+from ganguard.store.shelf import Shelf
+
+
+def settings_before(
+    shelf: Shelf | Path, request: Request, config: Mapping[str, Any], structural: Collection[str]
+) -> dict[str, Any]:
+    """None where training begins. A checkpoint from before there were pixel ranges was trained with the full one.
+
+    Args:
+        config: what is asked for now; None, and the range ``auto``, leave it to the checkpoint.
+        structural: the settings that must be the same.
+
+    Raises:
+        DoesNotFit: they are not.
+    """
+    start = resume.plan(shelf, request, verified=False).start
+    if start is None or start.summary is None or start.summary.config is None:
+        return {}
+    before = {"pixel_range": FULL, **start.summary.config}
+    asked = {k: v for k, v in config.items() if v is not None and (k, v) != ("pixel_range", AUTO)}
+    stored = {name: value for name, value in before.items() if name in structural}
+    restoring.require_settings(start.path.name, stored, asked, frozenset())
+    return before
+
+
+def range_to_use(asked: str, before: Mapping[str, Any]) -> str:
+    """A run keeps the pixel range that it began with, whatever images were added since."""
+    return str(before.get("pixel_range", asked)) if asked == AUTO else asked

@@ -61,7 +61,7 @@ class CganTraining:
         self._before = self._settings_before()
         with early.preparing(frozenset()):
             self._device = choose_device(config.device, say)
-            self._images = open_data(config, cache_dir=self._root / "cache", say=say, recorded=self._before.get("data"))
+            self._images = open_data(config, cache_dir=self._root / "cache", say=say, before=self._before)
             self._fid = self._make_fid(say)
             self._build()
 

@@ -158,6 +158,11 @@ def test_a_misspelt_built_in_name_is_recognised(typed, meant):
         find_source(typed)
 
 
+def test_a_path_that_escapes_have_changed_is_explained():
+    with pytest.raises(DataError, match=r"'C:\\new\\temp'.* a backslash begins an escape: write C:/photos"):
+        find_source("C:\new\temp")
+
+
 def test_a_file_that_is_no_zip(tmp_path):
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(DataError, match="neither a folder nor a zip"):

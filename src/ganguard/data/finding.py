@@ -61,7 +61,7 @@ def _nothing_there(data: str) -> str:
     names = (*BUILTIN_NAMES, *TORCHVISION_NAMES)
     close = difflib.get_close_matches(data.lower(), names, n=1)
     meant = f" Did you mean {close[0]!r}?" if close else ""
-    if not data.isprintable():
+    if any(ord(character) < ord(" ") for character in data):
         meant = r" Between quotes a backslash begins an escape: write C:/photos, or r'C:\photos' in Python."
     return (
         f"There is no folder {data!r}.{meant} Give the path of a folder of images (for gan.py one folder a class), "

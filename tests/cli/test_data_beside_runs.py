@@ -1,4 +1,4 @@
-"""Trainings that were started within their images: what they write never becomes data, however often they start."""
+"""Images from start to start: what trainings write among them never becomes data, and their classes keep their names."""
 
 import sys
 
@@ -63,3 +63,22 @@ def test_the_progressive_gan(zygote, photos, folders):
     assert "photos: 24 images" in text
     assert "another one" not in text
     assert len(list(photos.rglob("images.npy"))) == 2
+
+
+def test_classes_come_back_in_another_unicode_form_and_others_are_refused_before_anything_is_decoded(zygote, photos):
+    composed, decomposed = photos / "caf\u00e9", photos / "cafe\u0301"
+    (photos / "cats").rename(composed)
+    start(zygote, "gan.py", *GAN, "--epochs", 1, cwd=photos)
+    cached, saved = sorted(photos.glob("cache/*")), sorted(photos.glob("checkpoints/*"))
+    composed.rename(photos / "Caf\u00e9")
+    process = zygote.start(REPOSITORY / "gan.py", "--epochs", 2, cwd=photos)
+    assert process.wait() == 3, process.output()
+    assert "not there: caf\u00e9" in process.output()
+    assert "differ in letter case or a blank only" in process.output()
+    assert "Decoding" not in process.output()
+    assert (sorted(photos.glob("cache/*")), sorted(photos.glob("checkpoints/*"))) == (cached, saved)
+    (photos / "Caf\u00e9").rename(decomposed)
+    text = start(zygote, "gan.py", "--epochs", 2, cwd=photos)
+    assert "Decoding" not in text
+    assert "Resumed from" in text
+    start(zygote, "gan.py", "generate", "--class", decomposed.name, "--count", 1, "--out", "out", cwd=photos)

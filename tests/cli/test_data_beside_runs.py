@@ -1,4 +1,4 @@
-"""Images from start to start: what trainings write among them never becomes data, and their classes keep their names."""
+"""From start to start: what trainings write among their images never becomes data, and classes keep their names."""
 
 import sys
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from ganguard.data import AttributeTable, LabelledImages, open_images
-from ganguard.errors import DataError
+from ganguard.errors import DataError, DoesNotFit
 
 CELEBA = """4
 5_o_Clock_Shadow Smiling Male
@@ -244,3 +244,24 @@ def test_a_folder_without_an_image(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no images"):
         opened(tmp_path / "empty", tmp_path, written(tmp_path / "t", CELEBA))
+
+
+def test_a_table_and_files_in_different_unicode_forms(data, tmp_path):
+    """And a byte order mark, which Excel writes."""
+    images = data / "img_align_celeba"
+    (images / "000001.jpg").rename(images / "jos\u00e9.jpg")
+    table = tmp_path / "table.csv"
+    text = "\ufeffimage_id,Smiling,S\u00e9rio\njose\u0301.jpg,1,-1\n000002.jpg,-1,1\n000003.jpg,-1,-1\n000004.jpg,1,1\n"
+    table.write_text(text, encoding="utf-8")
+    found = opened(data, tmp_path, table, names=("Smiling", "Se\u0301rio"))
+    assert len(found) == 4
+    assert sorted(found.labels.tolist()) == [[0, 0], [0, 1], [1, 0], [1, 1]]
+
+
+def test_attributes_keep_the_order_that_a_checkpoint_knows(data, tmp_path):
+    table = written(tmp_path / "list_attr_celeba.txt", CELEBA)
+    found = opened(data, tmp_path, table, label_names=("Male", "Smiling"))
+    assert found.label_names == ("Male", "Smiling")
+    assert found.labels.tolist() == [row[::-1] for row in SMILING_MALE]
+    with pytest.raises(DoesNotFit, match=r"The attributes are others(.|\n)*not there: Young\n  not known: Smiling"):
+        opened(data, tmp_path, table, label_names=("Male", "Young"))

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from ganguard.data import LabelledImages, open_images
 from ganguard.data.pixels import load
 from ganguard.data.sources import FolderSource
-from ganguard.errors import DataError
+from ganguard.errors import DataError, DoesNotFit
 
 
 @pytest.fixture
@@ -330,3 +330,44 @@ def test_pages_and_frames_that_are_not_used_are_told(tmp_path, kind):
     told = []
     opened(tmp_path / "data", tmp_path / "cache", say=told.append)
     assert "2 images hold several pictures (pages or frames): only the first of each is used." in told
+
+
+def test_class_folders_that_come_back_in_another_unicode_form_are_the_same_images(data, tmp_path):
+    """A copy keeps the times: neither labels nor the fingerprint change, and nothing is decoded again."""
+    (data / "owls").rename(data / "caf\u00e9")
+    before = opened(data, tmp_path / "cache")
+    (data / "caf\u00e9").rename(data / "cafe\u0301")
+    told = []
+    after = opened(data, tmp_path / "cache", label_names=before.label_names, say=told.append)
+    assert after.label_names == before.label_names == ("caf\u00e9", "cats", "dogs")
+    assert after.labels.tolist() == before.labels.tolist()
+    assert after.fingerprint == before.fingerprint
+    assert len(told) == 1
+    assert torch.equal(every(after)[0], every(before)[0])
+
+
+def test_labels_follow_the_order_that_a_checkpoint_knows(data, tmp_path):
+    known = ("owls", "cats", "dogs")
+    found = opened(data, tmp_path / "cache", label_names=known)
+    plain = opened(data, tmp_path / "cache")
+    assert found.label_names == known
+    for label, name in enumerate(known):
+        images = every(plain)[0][plain.labels == plain.label_names.index(name)]
+        assert torch.equal(every(found)[0][found.labels == label], images)
+
+
+@pytest.mark.parametrize("cache_limit", [10**9, 0])
+def test_other_classes_are_refused_before_anything_is_decoded_or_written(data, tmp_path, cache_limit):
+    with pytest.raises(DoesNotFit, match=r"not there: wolves\n  not known: owls"):
+        opened(data, tmp_path / "cache", label_names=("cats", "dogs", "wolves"), cache_limit=cache_limit)
+    with pytest.raises(DoesNotFit, match=r"not known: ankle-boot, bag"):
+        opened("fashion-mnist-mini", tmp_path / "cache", label_names=("cats", "dogs"), channels=1)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("cache_limit", [10**9, 0])
+@pytest.mark.parametrize("name", ["n" * 240, "数据" * 40])
+def test_a_data_folder_with_a_name_of_240_bytes(data, tmp_path, name, cache_limit):
+    found = opened(data.rename(tmp_path / name), tmp_path / "cache", cache_limit=cache_limit)
+    assert len(found) == 12
+    assert all(len(os.fsencode(path.name)) < 240 for path in (tmp_path / "cache").rglob("*"))

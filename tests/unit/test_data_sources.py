@@ -1,17 +1,23 @@
 """Sources: folders, zips and the built-in sets are one listing."""
 
+import errno
+import os
 import pickle
+import re
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from systems import needs_links
 
 from ganguard.data import finding
 from ganguard.data.finding import BUILTIN_NAMES, default_channels
 from ganguard.data.listing import balanced_subset, list_classes, list_flat
 from ganguard.data.sources import digest, safe_name
-from ganguard.errors import DataError
+from ganguard.errors import DataError, DoesNotFit
+from ganguard.reports.pictures import save_png
 
 
 def fill(folder, *names):
@@ -153,6 +159,11 @@ def test_a_misspelt_built_in_name_is_recognised(typed, meant):
         find_source(typed)
 
 
+def test_a_path_that_escapes_have_changed_is_explained():
+    with pytest.raises(DataError, match=r"'C:\\new\\temp'.* a backslash begins an escape: write C:/photos"):
+        find_source("C:\new\temp")
+
+
 def test_a_file_that_is_no_zip(tmp_path):
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(DataError, match="neither a folder nor a zip"):
@@ -257,3 +268,260 @@ def test_the_digest_follows_every_field(tmp_path):
 )
 def test_safe_names(name, safe):
     assert safe_name(name) == safe
+
+
+@pytest.mark.parametrize("name", ["n" * 240, "数据" * 40])
+def test_a_long_name_is_shortened_and_stays_its_own(name):
+    assert len(safe_name(name).encode()) <= 160
+    assert safe_name(name) != safe_name(name[:-1])
+
+
+NFC, NFD = "café", "cafe\u0301"
+
+
+def picture(path, made_by_ganguard=True):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.new("RGB", (8, 8), "red")
+    save_png(image, path) if made_by_ganguard else image.save(path)
+
+
+def after_a_training(folder):
+    """What gan.py and progan_local.py leave below a folder that they were started in."""
+    fill(folder, "checkpoints/run.json", "checkpoints/checkpoint_epoch_001.pth", "weights/history/generator_x.pth")
+    fill(folder, "cache/x-32px-rgb-1/cache.json", "cache/x-32px-rgb-1/images.npy", "models/cgan_1/best_generator.pth")
+    for name in ("logs/cgan_1/curves.png", "samples/cgan_1/epoch_0001.png", "out/00000_cats.png", "out/grid.png"):
+        picture(folder / name)
+    (folder / "logs/cgan_1/journal.jsonl").write_text('{"step":1,"epoch":1}\n')
+
+
+def test_what_a_training_wrote_below_its_images_is_left_out_and_told_in_one_line(tmp_path):
+    data = fill(tmp_path / "data", "cats/1.png", "dogs/1.png")
+    before, flat_before = listing_of(data), list_flat(find_source(str(data)))
+    after_a_training(data)
+    after, flat_after = listing_of(data), list_flat(find_source(str(data)))
+    assert (after.label_names, after.entries) == (before.label_names, before.entries)
+    assert flat_after.entries == flat_before.entries
+    for notices in (after.notices, flat_after.notices):
+        (line,) = notices
+        assert "4 images belong to trainings: left out" in line
+        assert "1 in logs/cgan_1, beside journal.jsonl" in line
+        assert "2 in out, made by ganguard" in line
+
+
+def test_a_training_is_told_by_what_lies_in_its_folder_and_a_class_may_have_its_name(tmp_path):
+    data = fill(tmp_path, "logs/oak.png", "samples/1.png", "models/a/1.png", "runs/1.png", "cats/journal.jsonl")
+    picture(data / "cats" / "1.png", made_by_ganguard=False)
+    after_a_training(data)
+    listing = listing_of(data)
+    assert listing.label_names == ("cats", "logs", "models", "runs", "samples")
+    assert len(listing.entries) == 5
+
+
+@pytest.mark.parametrize(
+    ("record", "of_the_training", "data"),
+    [
+        ("runs/1/events.out.tfevents.17.host", ["runs/1/a.png", "runs/1/deep/b.png"], ["runs/c.png"]),
+        ("gan/generator.pth", ["gan/fakes.png"], ["gan/photos/c.png"]),
+        ("gan/last.ckpt", ["gan/fakes.jpg"], ["gan/photos/c.png"]),
+    ],
+)
+def test_pictures_of_other_trainings_are_left_out_and_the_file_that_tells_is_named(
+    tmp_path, record, of_the_training, data
+):
+    listing = listing_of(fill(tmp_path, "cats/1.png", record, *of_the_training, *data))
+    assert names(listing) == ["cats/1.png", *data]
+    (line,) = listing.notices
+    assert f"beside {Path(record).name}" in line
+    assert "To train on them, put them into a folder without such files." in line
+
+
+def test_checkpoints_beside_the_images_that_were_named_leave_nothing_out(tmp_path):
+    fill(tmp_path, "1.png", "generator.pth", "events.out.tfevents.1", "a/2.png")
+    assert names(list_flat(find_source(str(tmp_path)))) == ["1.png", "a/2.png"]
+
+
+def test_generated_images_among_others_were_put_there_by_somebody(tmp_path):
+    data = fill(tmp_path, "cats/1.png", "dogs/1.jpg")
+    picture(data / "dogs" / "00000_dogs.png")
+    assert names(listing_of(data)) == ["cats/1.png", "dogs/00000_dogs.png", "dogs/1.jpg"]
+
+
+def test_generated_images_alone_are_what_was_asked_for_and_it_is_said(tmp_path):
+    for name in ("out/cats/00000.png", "out/dogs/00000.png"):
+        picture(tmp_path / name)
+    listing = listing_of(tmp_path / "out")
+    assert listing.label_names == ("cats", "dogs")
+    assert "made by ganguard" in listing.notices[0]
+    assert "made by ganguard" in list_flat(find_source(str(tmp_path / "out" / "cats"))).notices[0]
+
+
+def test_a_training_whose_images_are_gone_does_not_go_on_with_its_own_pictures(tmp_path):
+    after_a_training(tmp_path)
+    for listed in (list_classes, list_flat):
+        with pytest.raises(DataError, match=r"holds no images(.|\n)*4 images belong to trainings"):
+            listed(find_source(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "@eaDir/1.png",
+        "cats/@eaDir",
+        "$RECYCLE.BIN/S-1-5",
+        ".Trash-1000/files",
+        "lost+found",
+        "__MACOSX/cats",
+        "#recycle",
+    ],
+)
+@pytest.mark.parametrize("zipped", [False, True], ids=["folder", "zip"])
+def test_what_systems_keep_is_counted_and_no_class(tmp_path, folder, zipped):
+    data = fill(tmp_path / "data", "cats/1.png", "dogs/1.png", f"{folder}/thumb.jpg", f"{folder}/notes.txt")
+    listing = listing_of(packed(data) if zipped else data)
+    assert names(listing) == ["cats/1.png", "dogs/1.png"]
+    (line,) = listing.notices
+    assert "1 image lies in folders that systems keep" in line
+    assert folder.split("/")[folder.startswith("cats")] in line
+
+
+def packed(folder):
+    target = folder.with_suffix(".zip")
+    with zipfile.ZipFile(target, "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, path.relative_to(folder))
+    return target
+
+
+def test_an_empty_folder_of_the_system_is_not_worth_a_word(tmp_path):
+    fill(tmp_path, "cats/1.png", "dogs/1.png")
+    (tmp_path / "lost+found").mkdir()
+    assert listing_of(tmp_path).notices == ()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs links")
+def test_links_that_lead_nowhere_are_counted_and_told(tmp_path):
+    data = fill(tmp_path / "data", "cats/1.png", "dogs/1.png")
+    (data / "cats" / "gone.png").symlink_to("/nowhere/4.png")
+    (data / "owls").symlink_to("/nowhere/owls")
+    (data / "dogs" / "itself.png").symlink_to("itself.png")
+    (data / "dogs" / "through.png").symlink_to("1.png/2.png")
+    listing = listing_of(data)
+    assert names(listing) == ["cats/1.png", "dogs/1.png"]
+    (line,) = listing.notices
+    assert "4 links lead nowhere: left out (cats/gone.png, dogs/itself.png, dogs/through.png, owls)" in line
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs links")
+def test_links_alone_are_the_reason_why_nothing_is_there(tmp_path):
+    (tmp_path / "cats").mkdir()
+    (tmp_path / "cats" / "a.png").symlink_to("../.git/annex/a.png")
+    with pytest.raises(DataError, match=r"holds no images(.|\n)*1 link leads nowhere"):
+        listing_of(tmp_path)
+
+
+def refusing(monkeypatch, closed, error):
+    """Scanning a folder that is called ``closed`` fails."""
+    scandir = os.scandir
+
+    def scan(path):
+        if Path(path).name == closed:
+            raise OSError(error, os.strerror(error))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+
+
+def test_a_folder_without_permission_is_told_and_the_others_are_taken(tmp_path, monkeypatch):
+    fill(tmp_path, "cats/1.png", "dogs/1.png", "owls/1.png")
+    refusing(monkeypatch, "owls", errno.EACCES)
+    listing = listing_of(tmp_path)
+    assert listing.label_names == ("cats", "dogs")
+    assert "1 file or folder can't be read: left out (owls)" in listing.notices[0]
+    refusing(monkeypatch, "dogs", errno.EACCES)
+    with pytest.raises(DataError, match=r"of one class, cats(.|\n)*can't be read: left out \(dogs, owls\)"):
+        listing_of(tmp_path)
+
+
+def test_a_folder_on_a_failing_drive_stops_the_start(tmp_path, monkeypatch):
+    """What lies there nobody knows, and it may be most of the images."""
+    fill(tmp_path, "cats/1.png", "dogs/1.png", "owls/1.png")
+    refusing(monkeypatch, "owls", errno.EIO)
+    with pytest.raises(DataError, match=r"owls can't be read"):
+        listing_of(tmp_path)
+    refusing(monkeypatch, tmp_path.name, errno.EACCES)
+    with pytest.raises(DataError, match=rf"{tmp_path.name} can't be read"):
+        listing_of(tmp_path)
+
+
+@pytest.mark.parametrize("written", ["{}\\{}", "./{}/{}", "../{}/{}", "C:\\data\\{}\\{}", "/{}/{}", "x/../{}//{}"])
+def test_names_in_zips_that_some_programs_write(tmp_path, written):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for folder in ("cats", "dogs"):
+            member = zipfile.ZipInfo()
+            member.filename = written.format(folder, "1.png")
+            archive.writestr(member, folder)
+    source = find_source(str(tmp_path / "photos.zip"))
+    listing = list_classes(source)
+    assert listing.label_names == ("cats", "dogs")
+    assert [source.read(name) for name in names(listing)] == [b"cats", b"dogs"]
+    assert [pickle.loads(pickle.dumps(source)).read(name) for name in names(listing)] == [b"cats", b"dogs"]
+
+
+def test_a_zip_with_a_password(tmp_path):
+    whole = bytearray(packed(fill(tmp_path / "photos", "cats/1.png", "dogs/1.png")).read_bytes())
+    for signature, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        for place in (found.start() for found in re.finditer(re.escape(signature), bytes(whole))):
+            whole[place + flags] |= 1
+    (tmp_path / "photos.zip").write_bytes(whole)
+    with pytest.raises(DataError, match="needs a password"):
+        listing_of(tmp_path / "photos.zip")
+
+
+def test_two_unicode_forms_are_one_class(tmp_path):
+    data = fill(tmp_path, f"{NFC}/1.png", "the/1.png")
+    fill(data, f"{NFD}/2.png")
+    listing = listing_of(data)
+    assert listing.label_names == (NFC, "the")
+    assert [entry.label for entry in listing.entries] == [0, 0, 1]
+    if len(list(data.iterdir())) == 3:  # macOS takes them for one itself
+        assert "in two Unicode forms: they are one class" in listing.notices[0]
+
+
+@pytest.mark.parametrize("other", ["Cats", "cats ", "CATS."])
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="takes them for one itself")
+def test_classes_that_another_system_takes_for_one_are_told(tmp_path, other):
+    listing = listing_of(fill(tmp_path, "cats/1.png", f"{other}/1.png", "dogs/1.png"))
+    assert len(listing.label_names) == 3
+    assert "one folder on Windows" in listing.notices[0]
+
+
+def test_the_classes_of_a_checkpoint_keep_their_places(tmp_path):
+    """Whatever form the file system gives back, and in whatever order they were sorted once."""
+    data = fill(tmp_path, f"{NFC}/1.png", "cafz/1.png")
+    listing = list_classes(find_source(str(data)), (NFD, "cafz"))
+    assert listing.label_names == (NFD, "cafz")
+    assert names(listing) == [f"{NFC}/1.png", "cafz/1.png"]
+    assert list_classes(find_source(str(data))).label_names == ("cafz", NFC)
+
+
+def test_a_run_that_took_two_forms_for_two_classes_goes_on_so(tmp_path):
+    data = fill(tmp_path, f"{NFD}/1.png", f"{NFC}/2.png")
+    if len(list(data.iterdir())) == 2:  # macOS takes them for one itself
+        listing = list_classes(find_source(str(data)), (NFD, NFC))
+        assert [(entry.name, entry.label) for entry in listing.entries] == [(f"{NFD}/1.png", 0), (f"{NFC}/2.png", 1)]
+
+
+def test_other_classes_than_the_checkpoints_are_named(tmp_path):
+    data = fill(tmp_path, "The/1.png", "new/1.png", "cats/1.png")
+    with pytest.raises(DoesNotFit) as refused:
+        list_classes(find_source(str(data)), ("cats", "the", "wolves"))
+    text = str(refused.value)
+    assert "not there: the, wolves" in text
+    assert "not known: The, new" in text
+    assert "'the' and 'The' differ in letter case or a blank only" in text
+    assert "--no-checkpoint" in text
+
+
+def test_the_digest_is_the_same_for_every_unicode_form(tmp_path):
+    entry = listing_of(fill(tmp_path, "a/1.png", "b/1.png")).entries[0]
+    assert digest("x", [entry._replace(name=NFC)]) == digest("x", [entry._replace(name=NFD)])

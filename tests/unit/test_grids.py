@@ -6,8 +6,11 @@ import torch
 from PIL import Image
 
 from ganguard.errors import UsageError
+from ganguard.marking import is_marked
 from ganguard.reports import grids
+from ganguard.reports.curves import save_curves
 from ganguard.reports.grids import CAPTION_HEIGHT, GAP, save_grid, tile_scale
+from ganguard.reports.pictures import save_png, to_pictures
 
 
 def read(path):
@@ -108,3 +111,14 @@ def test_the_module_loads_neither_torch_nor_pillow():
 
     code = f"import sys, {grids.__name__}; sys.exit(bool({{'torch', 'PIL'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_pictures_say_in_png_itself_that_ganguard_made_them(tmp_path):
+    """Where they are copied to, they are told from images to train on."""
+    save_grid(torch.zeros(4, 1, 8, 8), tmp_path / "grid.png", columns=2, class_names=["a", "b"])
+    save_png(to_pictures(torch.zeros(1, 3, 8, 8))[0], tmp_path / "one.png")
+    save_curves([{"epoch": 1, "step": 3, "loss": 1.0}], tmp_path / "curves.png")
+    for path in tmp_path.iterdir():
+        with Image.open(path) as picture:
+            assert picture.info["Software"] == "ganguard"
+        assert is_marked(path.read_bytes()[:512])

@@ -290,6 +290,8 @@ def test_numbers_that_are_none_are_refused(loaded, words):
 
 def test_letter_case_counts_where_two_names_differ_in_nothing_else():
     assert label_rows("A", ("a", "A"), multi_label=False).tolist() == [[0, 1]]
+    for asked in ("caf\u00e9", "cafe\u0301", "CAFE\u0301"):
+        assert label_rows(asked, ("cafe\u0301", "the"), multi_label=False).tolist() == [[1, 0]]
     with pytest.raises(UsageError, match="no class ß"):
         label_rows("ß", ("ss", "SS"), multi_label=False)
 

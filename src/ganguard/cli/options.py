@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import tomllib
 import types
 import typing
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ganguard.cli import toml_text
 from ganguard.errors import EXIT_USAGE, UsageError
 from ganguard.store.durable import why
 
@@ -62,13 +62,11 @@ def read_toml(path: Path, config: type[Any]) -> dict[str, Any]:
         UsageError: no such file, no TOML, an unknown name, a value of the wrong type.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = toml_text.parse(path.read_bytes(), path)
     except FileNotFoundError as error:
         raise UsageError(f"--config {path}: there is no such file.") from error
     except OSError as error:
         raise UsageError(f"--config {path}: {why(error)}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} is not TOML: {error}.") from error
     known = {item.name: item for item in fields(config)}
     hints = typing.get_type_hints(config)
     read = {}

@@ -1,7 +1,8 @@
 """Images with labels, decoded once.
 
 - ``finding``   which source a name or a path stands for; ``torchvision_sets`` those that torchvision knows
-- ``sources``   the bytes of images in a folder or a zip; ``arrays`` and ``idx`` those of sets that aren't image files
+- ``sources``   the bytes of images in a folder; ``zips`` in a zip; ``arrays`` and ``idx`` sets that aren't image files
+- ``exclusions`` which folders are no data: a system's, a training's
 - ``listing``   which images there are, in class folders or without; ``attributes`` labels from a table
 - ``decode``    the bytes of an image file to a uint8 array of one size
 - ``reduction`` that array to smaller ones

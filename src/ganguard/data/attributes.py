@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganguard.data.listing import counted, list_flat, named
-from ganguard.data.sources import Entry, FileSource, Listing
+from ganguard.data.listing import counted, list_flat, named, places
+from ganguard.data.sources import Entry, FileSource, Listing, nfc
 from ganguard.errors import DataError
 from ganguard.store.durable import why
 
@@ -51,15 +51,20 @@ class _Rows:
     values: Mapping[str, bytes]
 
 
-def list_attributes(source: FileSource, table: AttributeTable) -> Listing:
+def list_attributes(source: FileSource, table: AttributeTable, known: Sequence[str] = ()) -> Listing:
     """The source's images that the table knows, with the attributes asked for.
 
+    Args:
+        source, table: the images, and which attributes.
+        known: those that a checkpoint was trained with, whose order is kept; none where a training begins.
+
     Raises:
+        DoesNotFit: the attributes are not the known ones.
         DataError: no images; no table, or none that can be read; no such column; a value that isn't one of two; rows
             and images that don't match, or not in one way only; the same attributes for all.
     """
     flat = list_flat(source)
-    rows = _read(table.path or _own_table(source), table.names)
+    rows = _in_order(_read(table.path or _own_table(source), table.names), known)
     row_of = _match([entry.name for entry in flat.entries], rows)
     entries = tuple(
         entry._replace(attributes=rows.values[row_of[entry.name]]) for entry in flat.entries if entry.name in row_of
@@ -72,6 +77,16 @@ def list_attributes(source: FileSource, table: AttributeTable) -> Listing:
         )
     without = [entry.name for entry in flat.entries if entry.name not in row_of]
     return Listing(rows.columns, entries, (*flat.notices, *_notices(rows, entries, without)))
+
+
+def _in_order(rows: _Rows, known: Sequence[str]) -> _Rows:
+    """The columns in the order that is known, and under the names that are."""
+    if not known:
+        return rows
+    found = places(rows.columns, known, "attributes")
+    order = [found.index(place) for place in range(len(known))]
+    values = {name: bytes(row[place] for place in order) for name, row in rows.values.items()}
+    return _Rows(rows.path, tuple(known), values)
 
 
 def _own_table(source: FileSource) -> Path:
@@ -116,8 +131,9 @@ def _match(images: Sequence[str], rows: _Rows) -> dict[str, str]:
             by_tail.setdefault(tail, []).append(row)
     found: dict[str, str] = {}
     for image in images:
-        longest = next(([name] for name in (image, *_tails(image)) if name in rows.values), None)
-        fitting = longest or by_tail.get(image, [])
+        written = nfc(image)
+        longest = next(([name] for name in (written, *_tails(written)) if name in rows.values), None)
+        fitting = longest or by_tail.get(written, [])
         if len(fitting) > 1:
             raise DataError(
                 f"The image {image} fits {len(fitting):,} rows of {rows.path}: {named(fitting, _SHOWN)}. "
@@ -185,7 +201,7 @@ def _row(
                 f"Line {number:,} of {path} has {value!r} for {columns[place]}; 1 or -1, 1 or 0, true or false is "
                 f"expected. Correct it, or choose other attributes."
             )
-    return row[0].replace("\\", "/").removeprefix("./"), picked
+    return nfc(row[0].replace("\\", "/").removeprefix("./")), picked
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -253,7 +269,7 @@ def _chosen(path: Path, columns: Sequence[str], names: Sequence[str]) -> list[in
 
 
 def _plain(column: str) -> str:
-    return column.strip().casefold().replace(" ", "_")
+    return nfc(nfc(column.strip()).casefold()).replace(" ", "_")
 
 
 def _check_one_no(path: Path, columns: Sequence[str], seen: set[tuple[int, str]]) -> None:

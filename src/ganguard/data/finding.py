@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ganguard.data.arrays import ArraySource
 from ganguard.data.idx import idx_folder, idx_source
-from ganguard.data.sources import FileSource, FolderSource, ZipSource, safe_name
+from ganguard.data.sources import FileSource, FolderSource, safe_name
 from ganguard.data.torchvision_sets import TORCHVISION_NAMES, torchvision_source
+from ganguard.data.zips import ZipSource
 from ganguard.errors import DataError
 
 BUILTIN_NAMES = ("emoji", "fashion-mnist-mini")
@@ -60,6 +61,8 @@ def _nothing_there(data: str) -> str:
     names = (*BUILTIN_NAMES, *TORCHVISION_NAMES)
     close = difflib.get_close_matches(data.lower(), names, n=1)
     meant = f" Did you mean {close[0]!r}?" if close else ""
+    if any(ord(character) < ord(" ") for character in data):
+        meant = r" Between quotes a backslash begins an escape: write C:/photos, or r'C:\photos' in Python."
     return (
         f"There is no folder {data!r}.{meant} Give the path of a folder of images (for gan.py one folder a class), "
         f"one of the built-in sets ({', '.join(BUILTIN_NAMES)}), or one that torchvision knows "

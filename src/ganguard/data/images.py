@@ -14,7 +14,7 @@ from ganguard.data.attributes import AttributeTable, list_attributes
 from ganguard.data.datasets import LabelledImages, Labels
 from ganguard.data.decode import MAX_PIXELS
 from ganguard.data.finding import find_source
-from ganguard.data.listing import balanced_subset, check_classes, counted, list_classes, named
+from ganguard.data.listing import balanced_subset, check_classes, counted, list_classes, named, places
 from ganguard.data.opening import check_channels, kind_of, open_stored, telling
 from ganguard.data.pixel_range import AUTO
 from ganguard.data.remarks import Names, remarks
@@ -37,6 +37,7 @@ def open_images(
     flip: bool = False,
     pixel_range: str = AUTO,
     max_pixels: int = MAX_PIXELS,
+    label_names: Sequence[str] = (),
     root: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> LabelledImages:
@@ -56,19 +57,21 @@ def open_images(
         pixel_range: which values of images with more than 8 bits a channel become black and white: ``0:4095``, say;
             ``full`` for 0 to 65535, by cutting off the lower 8 bits; ``auto`` for what the set's images hold.
         max_pixels: larger images are left out.
+        label_names: the classes or attributes that a checkpoint was trained with; labels are indices into these then.
         root: where torchvision's sets lie or are downloaded to; ``datasets`` beside ``cache_dir`` by default.
         say: told what happens, a line at a time.
 
     Raises:
         DataError: nothing is there, no class folders, one class only, a table that doesn't fit, no readable image,
             too little space for the cache.
+        DoesNotFit: the classes or attributes are others than ``label_names``; nothing is decoded then.
     """
     if image_size < 1:
         raise DataError(f"An image size of {image_size} is not possible. Give the pixels of a side, such as 32.")
     check_channels(channels)
     tell = telling(say)
     source = find_source(data, root=root or cache_dir.parent / "datasets", say=tell)
-    listing = _listing(source, attributes)
+    listing = _listing(source, attributes, label_names)
     for notice in listing.notices:
         tell(notice)
     if limit is not None:
@@ -99,12 +102,20 @@ def open_images(
     return dataset
 
 
-def _listing(source: FileSource | ArraySource, attributes: AttributeTable | None) -> Listing:
+def _listing(source: FileSource | ArraySource, attributes: AttributeTable | None, known: Sequence[str]) -> Listing:
     if not isinstance(source, ArraySource):
-        return list_attributes(source, attributes) if attributes else list_classes(source)
+        return list_attributes(source, attributes, known) if attributes else list_classes(source, known)
     if attributes:
         raise DataError(f"{source.path} has classes, and no files that a table of attributes could name. Leave it out.")
-    return source.listing()
+    listing = source.listing()
+    return _with_labels(listing, known) if known else listing
+
+
+def _with_labels(listing: Listing, known: Sequence[str]) -> Listing:
+    """The same images, labelled by the known classes."""
+    place = places(listing.label_names, known, "classes")
+    entries = tuple(entry._replace(label=place[entry.label]) for entry in listing.entries)
+    return listing._replace(label_names=tuple(known), entries=entries)
 
 
 def _labels(entries: Sequence[Entry]) -> Labels:

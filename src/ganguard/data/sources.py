@@ -1,22 +1,26 @@
-"""Where the bytes of images come from: a folder on disk, or a zip.
+"""Where the bytes of images come from: what any source gives, and the folder on disk.
 
 A source gives the bytes of one image by name. What its images are, and their labels, is an ``Entry`` for each: see
-``listing`` for class folders, ``attributes`` for a table, ``arrays`` for sets that are not files.
+``listing`` for class folders, ``attributes`` for a table, ``arrays`` for sets that are not files, ``zips`` for zips.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
-import zipfile
+import stat
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from ganguard.errors import DataError
 
-_IN_ZIPS_OF_MACS = "__MACOSX"
+_LONGEST_NAME = 160  # bytes; file systems end at 255, and a cache's temporary names take 50 more
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)  # where a link may lead
+_WINDOWS_CANNOT_FOLLOW = 1921
 
 
 class File(NamedTuple):
@@ -29,6 +33,19 @@ class File(NamedTuple):
     name: str
     size: int
     stamp: int
+
+
+class Found(NamedTuple):
+    """What lies in a source, hidden files left out.
+
+    ``folders`` are the names of the top folders, also of empty ones; ``dangling`` links that lead nowhere and
+    ``unreadable`` what permissions keep closed, both by name.
+    """
+
+    files: tuple[File, ...]
+    folders: tuple[str, ...]
+    dangling: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 class Entry(NamedTuple):
@@ -73,10 +90,8 @@ class Source(Protocol):
 class FileSource(Source, Protocol):
     """Images that are files in folders."""
 
-    def files(self) -> Iterator[File]: ...
-
-    def folders(self) -> tuple[str, ...]:
-        """The names of the top folders, also of empty ones."""
+    def find(self) -> Found:
+        """Raises ``DataError`` where the source can't be read."""
         ...
 
 
@@ -87,11 +102,10 @@ class FolderSource:
         self.path = path
         self.name = name or safe_name(path.resolve().name)
 
-    def files(self) -> Iterator[File]:
-        yield from _walk(self.path, "", frozenset({os.path.realpath(self.path)}))
-
-    def folders(self) -> tuple[str, ...]:
-        return tuple(item.name for item in _scan(self.path) if item.is_dir())
+    def find(self) -> Found:
+        walk = _Walk(self.path)
+        files = tuple(walk.files())
+        return Found(files, tuple(walk.folders), tuple(walk.dangling), tuple(walk.unreadable))
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
@@ -101,72 +115,76 @@ class FolderSource:
             return file.read(count)
 
 
-def _walk(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[File]:
-    """Files below ``folder``, through links too; ``above`` are the real paths of the folders that lead here."""
-    for item in _scan(folder):
-        if item.is_dir():
-            real = os.path.realpath(item.path) if item.is_symlink() else item.path
-            if real not in above:  # a link to a folder that holds it would never end
-                yield from _walk(Path(item.path), f"{prefix}{item.name}/", above | {real})
-        elif item.is_file():
-            status = item.stat()
-            yield File(prefix + item.name, status.st_size, status.st_mtime_ns)
+class _Walk:
+    """Goes through a folder, through links too, and keeps what it could not follow or read."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.folders: list[str] = []
+        self.dangling: list[str] = []
+        self.unreadable: list[str] = []
+
+    def files(self, prefix: str = "", above: frozenset[str] = frozenset()) -> Iterator[File]:
+        """Files in and below the folder ``prefix``; ``above`` are the real paths of the folders that lead here."""
+        real = os.path.realpath(self._root / prefix)
+        if real in above:  # a link to a folder that holds it would never end
+            return
+        for item in self._scan(prefix):
+            status = self._status(item, prefix)
+            if status is None:
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                if not prefix:
+                    self.folders.append(item.name)
+                yield from self.files(f"{prefix}{item.name}/", above | {real})
+            elif stat.S_ISREG(status.st_mode):
+                yield File(prefix + item.name, status.st_size, status.st_mtime_ns)
+
+    def _scan(self, prefix: str) -> list[os.DirEntry[str]]:
+        """What lies in a folder, by name; nothing hidden. Only a permission is told and passed over."""
+        try:
+            with os.scandir(self._root / prefix) as items:
+                return sorted((item for item in items if not is_hidden(item.name)), key=lambda item: item.name)
+        except PermissionError as error:
+            if not prefix:
+                raise _unreadable(self._root, error) from error
+            self.unreadable.append(prefix.rstrip("/"))
+            return []
+        except OSError as error:
+            raise _unreadable(self._root / prefix, error) from error
+
+    def _status(self, item: os.DirEntry[str], prefix: str) -> os.stat_result | None:
+        """Of what a link leads to; None where it leads nowhere or may not be looked at."""
+        try:
+            return item.stat()
+        except PermissionError:
+            self.unreadable.append(prefix + item.name)
+        except OSError as error:
+            nowhere = error.errno in _NOWHERE or getattr(error, "winerror", None) == _WINDOWS_CANNOT_FOLLOW
+            if not nowhere:
+                raise _unreadable(Path(item.path), error) from error
+            if item.is_symlink():  # else it was removed just now
+                self.dangling.append(prefix + item.name)
+        return None
 
 
-def _scan(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in ``folder``, by name; nothing hidden."""
-    try:
-        found = [item for item in os.scandir(folder) if not item.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"The folder {folder} can't be read ({error.strerror}). Check its permissions.") from error
-    return sorted(found, key=lambda item: item.name)
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path} can't be read ({error.strerror}). Check its permissions and its drive.")
 
 
-class ZipSource:
-    """A zip file, read without unpacking it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.name = safe_name(path.stem)
-        self._opened: tuple[int, zipfile.ZipFile] | None = None
-
-    def files(self) -> Iterator[File]:
-        archive = self._archive()
-        for info in map(archive.getinfo, sorted(set(archive.namelist()))):
-            if not info.is_dir() and not any(part.startswith(".") for part in info.filename.split("/")):
-                yield File(info.filename, info.file_size, info.CRC)
-
-    def folders(self) -> tuple[str, ...]:
-        tops = {name.partition("/")[0] for name in self._archive().namelist() if "/" in name}
-        return tuple(sorted(top for top in tops if not top.startswith(".") and top != _IN_ZIPS_OF_MACS))
-
-    def read(self, name: str) -> bytes:
-        return self._archive().read(name)
-
-    def start(self, name: str, count: int) -> bytes:
-        with self._archive().open(name) as file:
-            return file.read(count)
-
-    def _archive(self) -> zipfile.ZipFile:
-        # A forked worker shares its parent's file position, so each process opens the zip itself.
-        if self._opened is None or self._opened[0] != os.getpid():
-            try:
-                self._opened = os.getpid(), zipfile.ZipFile(self.path)
-            except zipfile.BadZipFile as error:
-                raise DataError(f"{self.path} is not a whole zip file ({error}). Copy it again.") from error
-            except OSError as error:
-                raise DataError(f"{self.path} can't be read ({error.strerror}). Check that it is there.") from error
-        return self._opened[1]
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_opened": None}
+def is_hidden(name: str) -> bool:
+    """Whether a file's or folder's name hides it; trash is no secret: what lies in it is counted."""
+    return name.startswith(".") and not name.startswith(".Trash")
 
 
 def digest(settings: str, entries: Iterable[Entry]) -> str:
-    """32 hexadecimal digits that change with the settings and with any name, class, size or stamp."""
+    """32 hexadecimal digits that change with the settings and with any name, class, size or stamp.
+
+    A name's Unicode form doesn't count: a copy on another system may have another.
+    """
     state = hashlib.sha256(settings.encode())
     for entry in entries:
-        state.update(name_bytes(f"\n{entry.name}\0{entry.label}\0{entry.size}\0{entry.stamp}"))
+        state.update(name_bytes(f"\n{nfc(entry.name)}\0{entry.label}\0{entry.size}\0{entry.stamp}"))
     return state.hexdigest()[:32]
 
 
@@ -175,6 +193,16 @@ def name_bytes(name: str) -> bytes:
     return name.encode("utf-8", "surrogatepass")
 
 
+def nfc(name: str) -> str:
+    """``name`` in Unicode's composed form: é is one character or two, by system, and one name."""
+    return unicodedata.normalize("NFC", name)
+
+
 def safe_name(name: str) -> str:
-    """``name`` as a folder name for any system."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("._") or "images"
+    """``name`` as a folder name for any system, at most 160 bytes long."""
+    plain = re.sub(r"[^\w.-]+", "_", name).strip("._") or "images"
+    content = plain.encode()
+    if len(content) <= _LONGEST_NAME:
+        return plain
+    mark = hashlib.sha256(name_bytes(name)).hexdigest()[:4]  # two such names stay two
+    return f"{content[: _LONGEST_NAME - 5].decode(errors='ignore').rstrip('._')}-{mark}"

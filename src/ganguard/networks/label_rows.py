@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from numbers import Integral
 
@@ -72,15 +73,23 @@ def _attribute(asked: int | str, names: Sequence[str]) -> int:
 
 
 def _place(asked: str, names: Sequence[str], what: str) -> int:
-    if asked in names:
-        return list(names).index(asked)
-    alike = [place for place, name in enumerate(names) if name.casefold() == asked.casefold()]
-    if len(alike) == 1:
-        return alike[0]
-    folded = {name.casefold(): name for name in names}
-    close = difflib.get_close_matches(asked.casefold(), folded, n=1)
+    for form in (str, _composed, _folded):
+        alike = [place for place, name in enumerate(names) if form(name) == form(asked)]
+        if len(alike) == 1:
+            return alike[0]
+    folded = {_folded(name): name for name in names}
+    close = difflib.get_close_matches(_folded(asked), folded, n=1)
     hint = f"Did you mean {folded[close[0]]}?" if close else f"There are {_some(names)}."
     raise UsageError(f"There is no {what} {asked}. {hint}")
+
+
+def _composed(name: str) -> str:
+    """é is one character or two, by keyboard and file system."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    return _composed(_composed(name).casefold())
 
 
 def is_whole(value: object) -> bool:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ganguard import marking
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -53,7 +55,7 @@ def save_curves(rows: Rows, path: str | Path, *, title: str = "") -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            picture.savefig(temporary, format="png", dpi=_DPI)
+            picture.savefig(temporary, format="png", dpi=_DPI, metadata=dict(marking.SOFTWARE))
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

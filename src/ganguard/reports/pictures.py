@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ganguard import marking
+
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
@@ -20,10 +22,10 @@ def to_pictures(images: Tensor) -> list[Image.Image]:
 
 
 def save_png(picture: Image.Image, path: Path) -> None:
-    """Not flushed to the disk: it can be made again. Raises OSError where it can't be written."""
+    """Marked as ganguard's. Not flushed to the disk: it can be made again. Raises OSError where it can't be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        picture.save(temporary, format="PNG")
+        picture.save(temporary, format="PNG", pnginfo=marking.png_info())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

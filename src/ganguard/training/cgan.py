@@ -60,7 +60,7 @@ class CganTraining:
         self._config = config = replace(config, pixel_range=range_to_use(config.pixel_range, self._before))
         with early.preparing(frozenset()):
             self._device = choose_device(config.device, say)
-            self._images = open_data(config, cache_dir=self._root / "cache", say=say, recorded=self._before.get("data"))
+            self._images = open_data(config, cache_dir=self._root / "cache", say=say, before=self._before)
             self._fid = self._make_fid(say)
             self._build()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ganguard.data import AttributeTable, LabelledImages, open_images
 from ganguard.errors import DataError
@@ -11,17 +12,24 @@ from ganguard.training.cgan_config import CganConfig
 
 
 def open_data(
-    config: CganConfig, *, cache_dir: Path, say: Callable[[str], None], recorded: str | None = None
+    config: CganConfig, *, cache_dir: Path, say: Callable[[str], None], before: Mapping[str, Any]
 ) -> LabelledImages:
     """Open them, decoding them into the cache where they are not there.
 
     Args:
-        recorded: where they lay when the checkpoint was saved; an absolute path.
+        before: the settings of the checkpoint that training goes on from; none where it begins.
 
     Raises:
         DataError: they cannot be trained on.
+        DoesNotFit: their labels are others than the checkpoint's. That is seen before anything is decoded.
     """
-    if recorded == config.data and Path(recorded).is_absolute() and not Path(recorded).exists():
+    recorded = before.get("data")
+    if (
+        recorded is not None
+        and recorded == config.data
+        and Path(recorded).is_absolute()
+        and not Path(recorded).exists()
+    ):
         raise DataError(
             f"This run's images were in {recorded}, and nothing is there now. Where they lie elsewhere, go on with: "
             f"--data NEWPATH"
@@ -41,5 +49,6 @@ def open_data(
         flip=config.flip,
         pixel_range=config.pixel_range,
         max_pixels=config.max_pixels,
+        label_names=before.get("label_names") or (),
         say=say,
     )

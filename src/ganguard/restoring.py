@@ -159,7 +159,8 @@ def require_settings(source: str, stored: Mapping[str, Any], config: Mapping[str
         DoesNotFit: some may not.
     """
     # As text: a NaN is equal to itself then.
-    changed = sorted(k for k in set(stored) & set(config) if json.dumps(stored[k]) != json.dumps(config[k]))
+    compared = {key for key in set(stored) & set(config) if not key.startswith("_")}
+    changed = sorted(k for k in compared if json.dumps(stored[k]) != json.dumps(config[k]))
     if refused := [key for key in changed if key not in free]:
         lines = "\n".join(f"  {key}: {config[key]} here, {stored[key]} in the checkpoint" for key in refused)
         raise _refusal(

@@ -15,7 +15,7 @@ from ganguard.data.datasets import LabelledImages, Labels
 from ganguard.data.finding import find_source
 from ganguard.data.listing import balanced_subset, check_classes, counted, list_classes, named
 from ganguard.data.opening import check_channels, kind_of, open_stored, telling
-from ganguard.data.sources import Entry, FileSource, Listing, name_bytes
+from ganguard.data.sources import Entry, FileSource, Listing, Source, name_bytes
 from ganguard.errors import DataError
 
 
@@ -31,6 +31,7 @@ def open_images(
     flip: bool = False,
     root: Path | None = None,
     say: Callable[[str], None] = print,
+    listed: Callable[[Source, Sequence[Entry]], None] | None = None,
 ) -> LabelledImages:
     """Open a set of labelled images, decoding it into a cache where there is none.
 
@@ -47,6 +48,7 @@ def open_images(
         flip: mirror each image left to right with probability 1/2 when it is asked for.
         root: where torchvision's sets lie or are downloaded to; ``datasets`` beside ``cache_dir`` by default.
         say: told what happens, a line at a time.
+        listed: given all images before anything is decoded; may refuse them.
 
     Raises:
         DataError: nothing is there, no class folders, one class only, a table that doesn't fit, no readable image,
@@ -58,6 +60,8 @@ def open_images(
     tell = telling(say)
     source = find_source(data, root=root or cache_dir.parent / "datasets", say=tell)
     listing = _listing(source, attributes)
+    if listed is not None:
+        listed(source, listing.entries)
     for notice in listing.notices:
         tell(notice)
     if limit is not None:

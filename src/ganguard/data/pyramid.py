@@ -13,7 +13,7 @@ from ganguard.data.datasets import UnlabelledImages
 from ganguard.data.finding import find_source
 from ganguard.data.listing import balanced_subset, list_flat
 from ganguard.data.opening import Stored, check_channels, kind_of, open_stored, telling
-from ganguard.data.sources import Entry, FileSource, Listing, digest
+from ganguard.data.sources import Entry, FileSource, Listing, Source, digest
 from ganguard.errors import DataError
 
 SMALLEST = 4
@@ -89,6 +89,7 @@ def open_pyramid(
     flip: bool = False,
     root: Path | None = None,
     say: Callable[[str], None] = print,
+    listed: Callable[[Source, Sequence[Entry]], None] | None = None,
 ) -> Pyramid:
     """Open a set of images without labels, decoding each once into caches of all sizes where there are none.
 
@@ -105,6 +106,7 @@ def open_pyramid(
         flip: mirror each image left to right with probability 1/2 when it is asked for.
         root: where torchvision's sets lie or are downloaded to; ``datasets`` beside ``cache_dir`` by default.
         say: told what happens, a line at a time.
+        listed: given all images before anything is decoded; may refuse them.
 
     Raises:
         DataError: nothing is there, no readable image, too little space for the caches.
@@ -114,6 +116,8 @@ def open_pyramid(
     tell = telling(say)
     source = find_source(data, root=root or cache_dir.parent / "datasets", say=tell)
     listing = _listing(source)
+    if listed is not None:
+        listed(source, listing.entries)
     for notice in listing.notices:
         tell(notice)
     if limit is not None:

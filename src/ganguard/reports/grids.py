@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganguard.errors import UsageError
+from ganguard.store.durable import why
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -42,6 +43,23 @@ def save_grid(images: Tensor, path: str | Path, *, columns: int, class_names: Se
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def save_once(
+    path: Path,
+    images: Callable[[], Tensor],
+    *,
+    columns: int,
+    class_names: Sequence[str] = (),
+    say: Callable[[str], None],
+) -> None:
+    """Write the grid of real images that stands beside samples, unless it is there; a failure is only told."""
+    try:
+        if not path.exists():
+            save_grid(images(), path, columns=columns, class_names=class_names)
+            say(f"Real images, for comparison, in {path}")
+    except OSError as error:
+        say(f"The grid of real images was not written: {why(error)}. Training goes on.")
 
 
 def tile_scale(height: int, width: int) -> int:

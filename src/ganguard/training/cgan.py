@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader
 
 from ganguard import restoring
 from ganguard.data import LabelledImages
+from ganguard.data.sketch import Sketch
+from ganguard.data.sources import Entry, Source
 from ganguard.guard import Guard
 from ganguard.metrics import Fid, find_extractor
 from ganguard.networks.cgan import build_critic, build_generator
@@ -27,6 +29,7 @@ from ganguard.reports.training_line import TrainingLine
 from ganguard.store import resume
 from ganguard.store.resume import Request
 from ganguard.store.scheduled import plan_of
+from ganguard.training import run_names, runs_beside
 from ganguard.training.cgan_config import NOT_OF_THE_RUN, STRUCTURAL, CganConfig
 from ganguard.training.cgan_data import open_data
 from ganguard.training.cgan_reports import CganReports
@@ -46,22 +49,36 @@ class CganTraining:
         config: the settings, checkpoint's values filled in.
         request: what to go on from.
         say: prints a line.
+        check: given the sketch of the images before anything is decoded; may refuse them.
 
     Raises:
         UsageError, DataError: it cannot be trained like that.
         DoesNotFit: not with these settings. That is seen before anything is decoded.
     """
 
-    def __init__(self, config: CganConfig, request: Request, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        config: CganConfig,
+        request: Request,
+        say: Callable[[str], None],
+        check: Callable[[Sketch], None] | None = None,
+    ) -> None:
         self._config = config
         self._request = request
+        self._check = check
         self._preset = config.preset
         self._root = Path(config.run_dir)
         self._folder = Path(config.checkpoint_dir or self._root / "checkpoints")
         self._before = self._settings_before()
         with early.preparing(frozenset()):
             self._device = choose_device(config.device, say)
-            self._images = open_data(config, cache_dir=self._root / "cache", say=say, recorded=self._before.get("data"))
+            self._images = open_data(
+                config,
+                cache_dir=self._root / "cache",
+                say=say,
+                listed=self._listed,
+                recorded=self._before.get("data"),
+            )
             self._fid = self._make_fid(say)
             self._build()
 
@@ -74,6 +91,12 @@ class CganTraining:
         stored = {name: value for name, value in start.summary.config.items() if name in STRUCTURAL}
         restoring.require_settings(start.path.name, stored, asked, frozenset())
         return start.summary.config
+
+    def _listed(self, source: Source, entries: Sequence[Entry]) -> None:
+        sketch = Sketch(source, entries)
+        if self._check is not None:
+            self._check(sketch)
+        self._sketch = sketch.text
 
     def _make_fid(self, say: Callable[[str], None]) -> Fid | None:
         config = self._config
@@ -129,7 +152,8 @@ class CganTraining:
         config = self._config
         recorded = {k: v for k, v in asdict(config).items() if k not in NOT_OF_THE_RUN}
         recorded |= {
-            "data": str(Path(config.data).resolve()) if Path(config.data).exists() else config.data,
+            "data": run_names.place(config.data),
+            runs_beside.SKETCH: self._sketch,
             **self._spec.to_config(),
             "learning_rate": self._preset.learning_rate,
             "critic_steps": self._preset.critic_steps,
@@ -199,6 +223,7 @@ class CganTraining:
             fid_every=self._config.fid_every,
             epochs=self._config.epochs,
             device=self._device,
+            images=self._images,
         )
 
     def _train_epoch(self, guard: Guard, loader: DataLoader[Any], line: TrainingLine, reports: CganReports) -> None:

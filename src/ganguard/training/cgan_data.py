@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ganguard.data import AttributeTable, LabelledImages, open_images
+from ganguard.data.sources import Entry, Source
 from ganguard.errors import DataError
 from ganguard.training.cgan_config import CganConfig
 
 
 def open_data(
-    config: CganConfig, *, cache_dir: Path, say: Callable[[str], None], recorded: str | None = None
+    config: CganConfig,
+    *,
+    cache_dir: Path,
+    say: Callable[[str], None],
+    listed: Callable[[Source, Sequence[Entry]], None],
+    recorded: str | None = None,
 ) -> LabelledImages:
     """Open them, decoding them into the cache where they are not there.
 
     Args:
+        listed: given all of them before anything is decoded; may refuse them.
         recorded: where they lay when the checkpoint was saved; an absolute path.
 
     Raises:
@@ -40,4 +47,5 @@ def open_data(
         attributes=table,
         flip=config.flip,
         say=say,
+        listed=listed,
     )

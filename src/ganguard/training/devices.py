@@ -25,14 +25,34 @@ def choose_device(name: str, say: Callable[[str], None]) -> torch.device:
             f"The driver sees {', '.join(unused)}, but this PyTorch cannot use it: training would run on the CPU. "
             "Install the build for your card: https://pytorch.org/get-started/locally/"
         )
-    device = torch.device(_best_device()) if name == "auto" else _named_device(name)
+    device = find_device(name)
     if device.type == "cpu":
         keep_freed_memory()
     say(f"Training on {device}.")
     return device
 
 
-def _named_device(name: str) -> torch.device:
+def use_threads(count: int | None) -> None:
+    """Let this process compute with so many; None leaves it at what torch takes.
+
+    Raises:
+        UsageError: there cannot be so few.
+    """
+    if count is None:
+        return
+    if count < 1:
+        raise UsageError(f"--threads must be at least 1, not {count}.")
+    torch.set_num_threads(count)
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name, or the best there is for ``auto``.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device(_best_device())
     kind = name.split(":")[0]
     if kind not in _DEVICES:
         raise UsageError(

@@ -238,7 +238,9 @@ class Guard:
         session, course = self._session, self._course
         keeper, drawing = session.keeper, session.drawing
         if course.position.epoch >= total:
-            self._say(f"All {total} epochs are done; ask for more to go on.")
+            self._say(
+                f"{'The only epoch is' if total == 1 else f'All {total} epochs are'} done; ask for more to go on."
+            )
         first = course.position.epoch
         while course.position.epoch < total:
             course.begin_epoch()

@@ -3,6 +3,7 @@
 Every command that is printed is typed here too.
 """
 
+import datetime
 import json
 import re
 import shlex
@@ -19,7 +20,7 @@ import xxhash
 from PIL import Image
 
 from ganguard.cli import cgan, progan
-from ganguard.store import envelope
+from ganguard.store import envelope, runfile
 
 TINY = [
     "--img-size", "8", "--batch-sizes", "8,8", "--in-channels", "4", "--z-dim", "4", "--threads", "1",
@@ -281,3 +282,68 @@ def test_a_new_run_beside_backups_names_them(trained, type_):
     option = printed(text, "A whole one lies elsewhere")
     code, said = type_("--data-dir", "a/cats", *TINY, "1,2", *shlex.split(option))
     assert (code, "resumed from step 4" in said) == (0, True), said
+
+
+def colours(path):
+    """The picture's pixels but for the lines between the images."""
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def test_folders_tell_date_and_data_and_those_of_an_older_run_stay(type_, tmp_path, monkeypatch):
+    draw(tmp_path / "my pets_x" / "train", seed=1, classes=("cats", "dogs"))
+    words = ["--data", "my pets_x/train", *TINY_GAN]
+    today = datetime.datetime.now().strftime("%Y%m%d")
+    for number in (1, 2):
+        code, text = type_(*words, number, command=cgan)
+        assert code == 0, text
+    code, text = type_(*words, 3, "--checkpoint-path", "checkpoint_epoch_001.pth", "--branch", command=cgan)
+    assert code == 0, text
+    (run,) = {path.name for path in tmp_path.glob("logs/*")}
+    assert re.fullmatch(rf"cgan_{today}_my pets-x_[0-9a-f]{{8}}", run)
+    assert {path.name for path in tmp_path.glob("samples/*")} == {run, f"{run}_branch_1"}
+    assert len(list(tmp_path.glob("logs/*/journal.jsonl"))) == 1
+
+    with monkeypatch.context() as before:  # an earlier version's ids
+        before.setattr(runfile, "new_run", lambda _: runfile.Run(run="0123456789ab"))
+        assert type_(*words, 1, "--run-dir", "old", command=cgan)[0] == 0
+    assert type_(*words, 2, "--run-dir", "old", command=cgan)[0] == 0
+    assert {path.name for path in tmp_path.glob("old/*/cgan_*")} == {"cgan_0123456789ab"}
+    code, text = type_("--data-dir", "my pets_x/train", *TINY, "1,0")
+    assert code == 0, text
+    for folder in ("samples", "logs"):
+        assert len([p for p in (tmp_path / folder).iterdir() if p.name.startswith(f"progan_my pets_x_{today}_")]) == 1
+
+
+def test_real_images_stand_beside_the_samples_in_the_same_columns_and_stay(type_, tmp_path):
+    for name, colour, count in (("cats", (250, 0, 0), 3), ("dogs", (0, 0, 250), 20)):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for index in range(count):
+            Image.new("RGB", (32, 32), colour).save(tmp_path / "pets" / name / f"{index}.png")
+    assert type_("--data", "pets", *TINY_GAN, 1, command=cgan)[0] == 0
+    (samples,) = tmp_path.glob("samples/cgan_*")
+    real = colours(samples / "real.png")
+    assert real.shape == colours(samples / "epoch_0001.png").shape
+    middles = real[16 + 2 + 32 :: 66, 2 + 32 :: 66]  # below the captions, an image each
+    assert middles[:, 0].tolist() == [[250, 0, 0]] * 3 + [[255, 255, 255]] * 5
+    assert middles[:, 1].tolist() == [[0, 0, 250]] * 8
+    before = (samples / "real.png").read_bytes()
+    Image.new("RGB", (32, 32), (0, 250, 0)).save(tmp_path / "pets" / "cats" / "00.png")
+    assert type_("--data", "pets", *TINY_GAN, 2, command=cgan)[0] == 0
+    assert (samples / "real.png").read_bytes() == before
+    assert {path.name for path in samples.iterdir()} == {"real.png", "epoch_0001.png", "epoch_0002.png"}
+
+
+def test_real_images_of_each_size_stand_beside_the_progressive_samples(trained, type_):
+    (samples,) = trained.glob("samples/progan_cats_*")
+    names = {"epoch_0001_0004px.png", "epoch_0002_0008px.png", "real_0004px.png", "real_0008px.png"}
+    assert {path.name for path in samples.iterdir()} == names
+    real = colours(samples / "real_0008px.png")
+    assert real.shape == colours(samples / "epoch_0002_0008px.png").shape
+    with Image.open(trained / "a" / "cats" / "000.bmp") as first:
+        mean = np.asarray(first, float).mean((0, 1))
+    assert abs(real[2:66, 2:66].reshape(-1, 3).mean(0) - mean).max() < 8
+    before = (samples / "real_0008px.png").read_bytes()
+    draw(trained / "a" / "cats", seed=9, first=50)
+    assert type_("--data-dir", "a/cats", *TINY, "1,2")[0] == 0
+    assert (samples / "real_0008px.png").read_bytes() == before

@@ -101,7 +101,7 @@ def _generate(words: Sequence[str], prog: str) -> int:
         from ganguard.networks.loading import load_generator
         from ganguard.training import devices, generate
     devices.use_threads(asked.threads)
-    generator = load_generator(file).to(devices.find_device(asked.device))
+    generator = load_generator(file).to(devices.best_for(asked.device))
     for note in generator.origin.notes:
         console.say(note, stream=sys.stderr)
     attributes = None if asked.attributes is None else _names(asked.attributes)
@@ -129,7 +129,7 @@ def _compare(words: Sequence[str], prog: str) -> int:
     with running.loading_libraries():
         from ganguard.training import compare, devices
     devices.use_threads(asked.threads)
-    damaged = compare.compare(files, out, seed=asked.seed, device=devices.find_device(asked.device), say=console.say)
+    damaged = compare.compare(files, out, seed=asked.seed, device=devices.best_for(asked.device), say=console.say)
     for text in damaged:
         console.say(f"Left out: {text}", stream=sys.stderr)
     return EXIT_NO_CHECKPOINT if damaged else 0

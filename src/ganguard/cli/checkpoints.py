@@ -216,7 +216,7 @@ def _clean_up(folder: Path, asked: argparse.Namespace) -> int:
     verb = "Would remove" if asked.dry_run else "Removed"
     lines = [f"{verb} {path}" for path in paths]
     verified = "" if asked.dry_run else " The newest good one was verified first."
-    lines.append(f"{verb} {len(paths)} files; {console.size(freed)} of checkpoints.{verified}")
+    lines.append(f"{verb} {console.counted(len(paths), 'file')}; {console.size(freed)} of checkpoints.{verified}")
     if not paths:
         lines = ["Nothing to remove: everything there is kept by the rules."]
     values = {"dry_run": asked.dry_run, "removed": [str(path) for path in paths], "bytes": freed}

@@ -108,7 +108,7 @@ def _generate(words: Sequence[str], prog: str, constants: Mapping[str, Any]) -> 
     typed: ProganConfig = options.merge(ProganConfig, vars(asked), progan.without_sizes(progan.edited(constants)))
     config = runs_beside.settled(typed)
     file = (asked.checkpoint and config.named_file(str(asked.checkpoint))) or _newest(config)
-    generator = progan_pictures.open_generator(file, say=console.say).to(devices.find_device(asked.device))
+    generator = progan_pictures.open_generator(file, say=console.say).to(devices.best_for(asked.device))
     for note in generator.origin.notes:
         console.say(note, stream=sys.stderr)
     if asked.size:

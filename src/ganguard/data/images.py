@@ -17,6 +17,7 @@ from ganguard.data.listing import balanced_subset, check_classes, counted, list_
 from ganguard.data.opening import check_channels, kind_of, open_stored, telling
 from ganguard.data.sources import Entry, FileSource, Listing, Source, name_bytes
 from ganguard.errors import DataError
+from ganguard.reports import console
 
 
 def open_images(
@@ -128,4 +129,4 @@ def _classes(dataset: LabelledImages, say: Callable[[str], None]) -> str:
 def _shares(dataset: LabelledImages) -> str:
     percents = (100 * dataset.labels.mean(axis=0)).tolist()
     shares = [f"{name} {percent:.0f} %" for name, percent in zip(dataset.label_names, percents, strict=True)]
-    return f"{len(shares):,} attributes ({named(shares)})"
+    return f"{console.counted(len(shares), 'attribute')} ({named(shares)})"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ganguard.data.sources import Entry, File, FileSource, Listing, name_bytes
 from ganguard.errors import DataError
+from ganguard.reports import console
 
 SUFFIXES = frozenset(
     {
@@ -170,7 +171,7 @@ def _most_common(others: Counter[str]) -> str:
 
 def counted(images: int) -> str:
     """``1 image``, ``2 images``."""
-    return f"{images:,} image{'' if images == 1 else 's'}"
+    return console.counted(images, "image")
 
 
 def named(names: Collection[str], at_most: int = _NAMED_AT_MOST) -> str:

@@ -11,7 +11,7 @@ from ganguard.data import cache
 from ganguard.data.arrays import ArraySource
 from ganguard.data.datasets import UnlabelledImages
 from ganguard.data.finding import find_source
-from ganguard.data.listing import balanced_subset, list_flat
+from ganguard.data.listing import balanced_subset, counted, list_flat
 from ganguard.data.opening import Stored, check_channels, kind_of, open_stored, telling
 from ganguard.data.sources import Entry, FileSource, Listing, Source, digest
 from ganguard.errors import DataError
@@ -128,7 +128,7 @@ def open_pyramid(
     stored = open_stored(requests, cache_dir, cache_limit, tell)
     fingerprint = stored.fingerprint(digest(f"pyramid, {channels} channels", listing.entries))
     pyramid = Pyramid(stored, name=source.name, fingerprint=fingerprint, flip=flip)
-    tell(f"{pyramid.name}: {len(pyramid):,} images, {kind_of(channels)}, {_where(pyramid, cache_dir)}.")
+    tell(f"{pyramid.name}: {counted(len(pyramid))}, {kind_of(channels)}, {_where(pyramid, cache_dir)}.")
     return pyramid
 
 

@@ -77,13 +77,11 @@ def _line(words: Sequence[str]) -> str:
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 file``, ``2 files``, ``1,000 classes``."""
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 file``, ``2 files``, ``1,000 batches``; ``many`` where the plural is another one, or a verb follows."""
     if number == 1:
-        return f"1 {noun}"
-    if noun.endswith("y"):
-        return f"{number:,} {noun[:-1]}ies"
-    return f"{number:,} {noun}{'es' if noun.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
+        return f"1 {one}"
+    return f"{number:,} {many or one + ('es' if one.endswith(('s', 'x', 'ch', 'sh')) else 's')}"
 
 
 def size(count: float) -> str:

@@ -207,7 +207,7 @@ class CganTraining:
                 for epoch in guard.epochs(config.epochs):
                     self._train_epoch(guard, loader, line, reports)
                     reports.epoch_ended(epoch)
-        console.say(f"Finished: {config.epochs} epochs; the newest checkpoint is in {guard.folder}.")
+        console.say(f"Finished: {console.counted(config.epochs, 'epoch')}; the newest checkpoint is in {guard.folder}.")
 
     def _reports(self, guard: Guard, line: TrainingLine) -> CganReports:
         return CganReports(
@@ -270,6 +270,6 @@ class CganTraining:
             rate, config, before = self._preset.learning_rate, self._config, self._before
             line.say(
                 f"The learning rate is {rate * now:.4g} now, it was {rate * then:.4g}: its decay ends with epoch "
-                f"{config.epochs} and takes {config.decay_epochs} epochs; before, it was to end with epoch "
-                f"{before['epochs']} and to take {before['decay_epochs']}."
+                f"{config.epochs} and takes {console.counted(config.decay_epochs, 'epoch')}; before, it was to end "
+                f"with epoch {before['epochs']} and to take {before['decay_epochs']}."
             )

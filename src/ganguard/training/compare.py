@@ -26,7 +26,7 @@ def compare(
     out: Path,
     *,
     seed: int | None,
-    device: torch.device | str = "cpu",
+    device: str = "cpu",
     say: Callable[[str], None],
 ) -> list[str]:
     """Write the picture; returns which files were left out because they are damaged, in words.
@@ -61,7 +61,7 @@ def compare(
     return damaged
 
 
-def _load(files: Sequence[Path], device: torch.device | str) -> tuple[list[LoadedGenerator], list[str]]:
+def _load(files: Sequence[Path], device: str) -> tuple[list[LoadedGenerator], list[str]]:
     generators, damaged = [], []
     for file in files:
         try:

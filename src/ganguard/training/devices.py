@@ -25,7 +25,7 @@ def choose_device(name: str, say: Callable[[str], None]) -> torch.device:
             f"The driver sees {', '.join(unused)}, but this PyTorch cannot use it: training would run on the CPU. "
             "Install the build for your card: https://pytorch.org/get-started/locally/"
         )
-    device = find_device(name)
+    device = _named_device(best_for(name))
     if device.type == "cpu":
         keep_freed_memory()
     say(f"Training on {device}.")
@@ -45,14 +45,12 @@ def use_threads(count: int | None) -> None:
     torch.set_num_threads(count)
 
 
-def find_device(name: str) -> torch.device:
-    """The device of a name, or the best there is for ``auto``.
+def best_for(name: str) -> str:
+    """The device's name, that of the best there is for ``auto``."""
+    return _best_device() if name == "auto" else name
 
-    Raises:
-        UsageError: there is no such device.
-    """
-    if name == "auto":
-        return torch.device(_best_device())
+
+def _named_device(name: str) -> torch.device:
     kind = name.split(":")[0]
     if kind not in _DEVICES:
         raise UsageError(

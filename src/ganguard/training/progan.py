@@ -290,7 +290,7 @@ class ProganTraining:
     def _fewer(self, piece: int) -> None:
         self._growth.fitting = piece
         self._say(
-            f"Out of memory: from now on {piece} image{'s' if piece > 1 else ''} at once, and more of them to a step. "
+            f"Out of memory: from now on {console.counted(piece, 'image')} at once, and more of them to a step. "
             "Nothing is lost; the step is made again."
         )
 

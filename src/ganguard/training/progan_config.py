@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self, get_args, get_type_hints
 
 from ganguard.errors import UsageError
+from ganguard.reports.console import counted
 from ganguard.store.pair import HISTORY, Pair
 from ganguard.store.scheduled import interval
 from ganguard.training.run_names import name_for
@@ -156,8 +157,8 @@ class ProganConfig:
     def _check_levels(self) -> None:
         if len(self.batch_sizes) < self.levels:
             raise UsageError(
-                f"{_named('batch_sizes')} has {len(self.batch_sizes)} numbers for the {self.levels} sizes up to "
-                f"{SIZES[self.levels - 1]} px: give one for each size from 4 px on."
+                f"{_named('batch_sizes')} has {counted(len(self.batch_sizes), 'number')} for the {self.levels} "
+                f"sizes up to {SIZES[self.levels - 1]} px: give one for each size from 4 px on."
             )
         if self.first_level >= self.levels:
             raise UsageError(

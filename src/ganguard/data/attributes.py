@@ -68,8 +68,9 @@ def list_attributes(source: FileSource, table: AttributeTable) -> Listing:
     if not entries:
         raise DataError(
             f"None of the {console.counted(len(rows.values), 'row')} of {rows.path} matches one of the "
-            f"{counted(len(flat.entries))} in {source.path}: the first row is for {next(iter(rows.values), 'nothing')}, "
-            f"the first image is {flat.entries[0].name}. Check that the table belongs to these images."
+            f"{counted(len(flat.entries))} in {source.path}: the first row is for "
+            f"{next(iter(rows.values), 'nothing')}, the first image is {flat.entries[0].name}. "
+            "Check that the table belongs to these images."
         )
     without = [entry.name for entry in flat.entries if entry.name not in row_of]
     return Listing(rows.columns, entries, (*flat.notices, *_notices(rows, entries, without)))

@@ -300,7 +300,7 @@ def test_folders_tell_date_and_data_and_those_of_an_older_run_stay(type_, tmp_pa
     code, text = type_(*words, 3, "--checkpoint-path", "checkpoint_epoch_001.pth", "--branch", command=cgan)
     assert code == 0, text
     (run,) = {path.name for path in tmp_path.glob("logs/*")}
-    assert re.fullmatch(rf"cgan_{today}_my pets-x_[0-9a-f]{{8}}", run)
+    assert re.fullmatch(rf"cgan_{today}_my-pets-x_[0-9a-f]{{8}}", run)
     assert {path.name for path in tmp_path.glob("samples/*")} == {run, f"{run}_branch_1"}
     assert len(list(tmp_path.glob("logs/*/journal.jsonl"))) == 1
 

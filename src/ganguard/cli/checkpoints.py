@@ -147,7 +147,8 @@ def _show(file: Path, *, as_json: bool) -> int:
         values |= {"state": best.words, **best.told}
     if entry.summary is not None:
         values |= dataclasses.asdict(entry.summary)
-        values["config"] = {k: v for k, v in (entry.summary.config or {}).items() if not k.startswith("_")}
+        if entry.summary.config is not None:  # what begins with an underscore is for programs
+            values["config"] = {k: v for k, v in entry.summary.config.items() if not k.startswith("_")}
     if as_json:
         console.say(json.dumps(values, indent=1))
         return 0

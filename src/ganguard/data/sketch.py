@@ -8,12 +8,12 @@ folder are no part of it: copied, moved or restored images are the same ones.
 
 from __future__ import annotations
 
-import heapq
 import unicodedata
 import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import xxhash
 
 from ganguard.data.sources import Entry, FolderSource, Source, name_bytes
@@ -45,34 +45,39 @@ class Sketch:
     """Of the images of ``source``, before any limit."""
 
     def __init__(self, source: Source, entries: Sequence[Entry]) -> None:
-        self._source = source
-        self._entries = {_hash(entry.name): entry for entry in entries}
-        self._marks: dict[str, str] = {}
+        self._source, self._entries = source, entries
+        self._hashes = np.fromiter((_hash(entry.name) for entry in entries), np.uint64, len(entries))
+        self._marks: dict[int, str] = {}
 
     @property
     def text(self) -> str:
         """``hash:checksum`` of each image of the sketch, with spaces between: what is recorded."""
-        return " ".join(f"{key}:{self._mark(key)}" for key in heapq.nsmallest(_IMAGES, self._entries))
+        smallest = np.argsort(self._hashes)[:_IMAGES].tolist()
+        return " ".join(f"{self._hashes[place]:016x}:{self._mark(place)}" for place in smallest)
 
     def overlap(self, recorded: str) -> Overlap | None:
         """With the set whose ``text`` was recorded; None where that is none."""
-        before = {key: mark for key, colon, mark in (word.partition(":") for word in recorded.split()) if colon}
+        try:
+            before = {int(key, 16): mark for key, _, mark in (word.partition(":") for word in recorded.split())}
+        except ValueError:
+            return None
         if not before:
             return None
-        last = max(before) if len(before) == _IMAGES else "~"  # it held all its images: any may be compared
-        now = [key for key in self._entries if key <= last]
-        common = sum(before.get(key) == self._mark(key) for key in now if key in before)
+        everything = len(before) < _IMAGES  # all images of that set are there, so any of this one may be compared
+        now = np.arange(len(self._entries)) if everything else np.flatnonzero(self._hashes <= max(before))
+        both = [place for place in now.tolist() if int(self._hashes[place]) in before]
+        common = sum(before[int(self._hashes[place])] == self._mark(place) for place in both)
         return Overlap(common, len(before), len(now))
 
-    def _mark(self, key: str) -> str:
-        if key not in self._marks:
-            self._marks[key] = _checksum(self._source, self._entries[key])
-        return self._marks[key]
+    def _mark(self, place: int) -> str:
+        if place not in self._marks:
+            self._marks[place] = _checksum(self._source, self._entries[place])
+        return self._marks[place]
 
 
-def _hash(name: str) -> str:
+def _hash(name: str) -> int:
     """The same for both Unicode forms of a name: systems turn one into the other."""
-    return xxhash.xxh3_64_hexdigest(name_bytes(unicodedata.normalize("NFC", name)))[:10]
+    return xxhash.xxh3_64_intdigest(name_bytes(unicodedata.normalize("NFC", name)))
 
 
 def _checksum(source: Source, entry: Entry) -> str:
@@ -83,7 +88,7 @@ def _checksum(source: Source, entry: Entry) -> str:
     try:
         with (source.path / entry.name).open("rb") as file:
             for piece in range(_PIECES):
-                file.seek(piece * entry.size // _PIECES)
+                file.seek(piece * max(0, entry.size - _PIECE) // (_PIECES - 1))  # its beginning and its end too
                 sum_ = zlib.crc32(file.read(_PIECE), sum_)
     except OSError:
         return "unread"  # decoding names it with the reason

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -66,7 +67,7 @@ def spelled(path: Path) -> str:
 
 def new_run(called: str = "") -> Run:
     """A run whose id tells a person when it began, and on what: folders are named after it."""
-    name = clean(called).replace("_", "-")[:_LONGEST_NAME] if called else ""  # "_branch_1" follows an id
+    name = re.sub(r"[\s_]+", "-", clean(called))[:_LONGEST_NAME] if called else ""  # "_branch_1" follows an id
     words = (datetime.datetime.now().strftime("%Y%m%d"), name, uuid.uuid4().hex[:8])
     return Run(run="_".join(filter(None, words)))
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ganguard.errors import CheckpointError, DoesNotFit, NoCheckpoint
 from ganguard.reports import console
-from ganguard.store import resume, runfile
+from ganguard.store import resume
+from ganguard.store.catalog import Catalog
 from ganguard.store.resume import Request
 from ganguard.store.shelf import Shelf
 from ganguard.store.summary import Summary
@@ -81,7 +82,9 @@ def _runs(shelves: Iterator[Shelf]) -> Iterator[RunBeside]:
 
 def progressive_in(weights: str) -> list[RunBeside]:
     """The progressive GANs' runs in a folder of weights."""
-    found = _runs(shelf for shelf in runfile.shelves(Path(weights)) if shelf.pair)
+    there = Catalog.all_in(Path(weights))
+    pairs = {head.summary.pair.key: head.summary.pair for head in there.heads if head.summary and head.summary.pair}
+    found = _runs(Shelf(there.folder, pairs[key]) for key in sorted(pairs))
     return [run for run in found if run.config.get("network") == "progan"]
 
 

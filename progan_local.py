@@ -15,6 +15,7 @@ except KeyboardInterrupt:
     sys.exit(130)
 
 DATA_DIR = "emoji"  # a folder of images, or the built-in emoji
+RUN_NAME = ""  # what the run's files are called; empty: after DATA_DIR, cats/train is cats
 WEIGHTS_DIR = "weights"
 OUTPUT_DIR = "samples"
 LOGS_DIR = "logs"
@@ -36,8 +37,8 @@ SAVE_MODEL = True
 LOAD_MODEL = None  # None: go on if possible; True: demand it; False: start afresh, the old run is set aside
 CHECKPOINT_GEN = ""  # go on from this file; empty: the newest
 CHECKPOINT_CRITIC = ""
-CHECKPOINT_GEN_SAVE = ""  # empty: generator_<DATA>_local.pth
-CHECKPOINT_CRITIC_SAVE = ""  # empty: critic_<DATA>_local.pth
+CHECKPOINT_GEN_SAVE = ""  # empty: generator_<NAME>_local.pth
+CHECKPOINT_CRITIC_SAVE = ""  # empty: critic_<NAME>_local.pth
 
 if __name__ == "__main__":
     settings = {name: value for name, value in globals().items() if name.isupper()}

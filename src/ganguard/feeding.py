@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ganguard import inspection, order, streams
+from ganguard.reports.console import counted
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Feeds:
         if not _indexed(loader):
             self._tell_once(f"Not exact: a {_describe(loader)} cannot be put back to a position.")
             if skip:
-                self._say(f"The {skip} batches that are already done are read again and skipped.")
+                self._say(f"{counted(skip, 'batch that is', 'batches that are')} already done: read again and skipped.")
         iterator = iter(loader)
         to_skip = iter(range(skip))
 

@@ -36,7 +36,7 @@ class Guard:
         folder: where the checkpoints go.
         parts: name → anything with ``state_dict`` and ``load_state_dict``; the name is its key in the file.
         layout: what the two files of a checkpoint are called and which parts lie in which; default a single file.
-        config: what must be the same at resume; whatever JSON can carry.
+        config: what must be the same at resume; whatever JSON can carry. What begins with an underscore is only kept.
         may_change: keys of ``config`` that may differ at resume, and parts that may come or go: it is printed.
         seed: of the order of data; default what ``torch.manual_seed`` was last given.
         save_every_epochs: default 1, thinned out while saving takes more than ``save_budget`` of the run.
@@ -238,7 +238,9 @@ class Guard:
         session, course = self._session, self._course
         keeper, drawing = session.keeper, session.drawing
         if course.position.epoch >= total:
-            self._say(f"All {total} epochs are done; ask for more to go on.")
+            self._say(
+                f"{'The only epoch is' if total == 1 else f'All {total} epochs are'} done; ask for more to go on."
+            )
         first = course.position.epoch
         while course.position.epoch < total:
             course.begin_epoch()

@@ -220,5 +220,5 @@ class Keeper:
         saved = self.saved[2] if self.saved else 0
         lost = self._course.position.step - saved
         if lost > 0:
-            return f"{lost} iteration{'s' if lost > 1 else ''}"
+            return console.counted(lost, "iteration")
         return f"epoch {self._course.position.epoch}" if self.unsaved else ""

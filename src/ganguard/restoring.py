@@ -16,6 +16,7 @@ import ganguard
 from ganguard import older, options, pairing, state, streams
 from ganguard.course import Position
 from ganguard.errors import DoesNotFit, SaveFailed, UsageError
+from ganguard.reports.console import counted
 from ganguard.store import aliases, resume
 from ganguard.store.catalog import Entry
 from ganguard.store.durable import why
@@ -159,7 +160,8 @@ def require_settings(source: str, stored: Mapping[str, Any], config: Mapping[str
         DoesNotFit: some may not.
     """
     # As text: a NaN is equal to itself then.
-    changed = sorted(k for k in set(stored) & set(config) if json.dumps(stored[k]) != json.dumps(config[k]))
+    compared = {key for key in set(stored) & set(config) if not key.startswith("_")}
+    changed = sorted(k for k in compared if json.dumps(stored[k]) != json.dumps(config[k]))
     if refused := [key for key in changed if key not in free]:
         lines = "\n".join(f"  {key}: {config[key]} here, {stored[key]} in the checkpoint" for key in refused)
         raise _refusal(
@@ -230,7 +232,7 @@ def tell(
     p = position
     where = f"epoch {p.epoch + 1}, batch {p.batch}" if p.batch or not p.epoch else f"epoch {p.epoch} finished"
     score = f", best {best['name']} {best['value']:.4g} (epoch {best['epoch']})" if best else ""
-    say(f"Resumed from {path}: {where}, {p.images} images seen{score}; resumed from step {p.step}.")
+    say(f"Resumed from {path}: {where}, {counted(p.images, 'image')} seen{score}; resumed from step {p.step}.")
     for line in lost:
         say(f"Not as before: {line}.")
 
@@ -242,7 +244,7 @@ def _restore_threads(then: int | None, asked: int | None) -> list[str]:
     if asked is None:
         torch.set_num_threads(then)
         return []
-    return [f"{asked} threads now, {then} before: sums may differ in their last bits"]
+    return [f"{counted(asked, 'thread')} now, {then} before: sums may differ in their last bits"]
 
 
 def versions() -> dict[str, str]:

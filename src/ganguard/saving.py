@@ -13,7 +13,7 @@ import torch
 from ganguard import state
 from ganguard.errors import SaveFailed
 from ganguard.protection.signals import StopRequests
-from ganguard.reports.console import duration, size
+from ganguard.reports.console import counted, duration, size
 from ganguard.savings import Savings
 from ganguard.snapshot import File
 from ganguard.store import aliases, commit, envelope, removal, runfile
@@ -93,10 +93,11 @@ class Saver:
         """
         every, most = self.policy.keep_every, self.policy.keep_latest + 3
         of = f"of {self.shelf.pair.name} " if self.shelf.pair else ""
+        more = f" and one more every {counted(every, 'epoch')}" if every else ""
         kept = f"{most} beside milestones" if self.shelf.pair else size(most * one)
         self.say(
-            f"Checkpoints {of}in {self.shelf.folder}: about {size(one)} each, keeps up to {kept}"
-            f"{f' and one more every {every} epochs' if every else ''}; {size(free_bytes(self.shelf.folder))} free."
+            f"Checkpoints {of}in {self.shelf.folder}: about {size(one)} each, keeps up to {kept}{more}; "
+            f"{size(free_bytes(self.shelf.folder))} free."
         )
 
     @property

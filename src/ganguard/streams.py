@@ -11,6 +11,8 @@ import numpy as np
 import torch
 import xxhash
 
+from ganguard.reports.console import counted
+
 
 def derive(*parts: int | str) -> int:
     """A 64-bit seed that depends on every one of ``parts`` and on nothing else."""
@@ -68,7 +70,8 @@ def restore(states: dict[str, Any]) -> list[str]:
             module.set_rng_state(states[name][0])
         elif len(states[name]) != module.device_count():
             lost.append(
-                f"the random streams of {len(states[name])} {name} devices: there are {module.device_count()} now"
+                f"the random streams of {counted(len(states[name]), f'{name} device')}, and there are "
+                f"{module.device_count()} now"
             )
         else:
             module.set_rng_state_all(states[name])

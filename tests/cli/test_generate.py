@@ -20,7 +20,7 @@ from stores import damage, needs_root, small_disk
 from systems import remove
 
 import ganguard
-from ganguard.cli import cgan_pictures
+from ganguard.cli import cgan, cgan_pictures
 from ganguard.store import catalog, runfile
 from ganguard.training.best import BestPair
 
@@ -97,6 +97,35 @@ def test_what_exists_is_never_written_over(folder, here, tmp_path):
     assert tree(out) == first
     assert [path.read_bytes() for path in sorted((tmp_path / "out_2").iterdir())] == list(first.values())
     assert len({first[out / "00000_coat.png"], first[out / "00001_coat.png"]}) == 2
+
+
+def test_without_out_images_go_into_the_runs_folder(folder, here, tmp_path):
+    shutil.copytree(folder / "checkpoints", tmp_path / "run" / "checkpoints")
+    for name in ("generated", "generated_2"):
+        assert f"1 image of epoch 2 is in run/{name}, " in here("--run-dir", "run", "--count", 1, cwd=tmp_path)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoints", "generated", "generated_2"]
+
+
+def test_options_may_stand_before_the_command(folder, tmp_path, monkeypatch, capsys):
+    """Those of the training are at hand: what people add to its command."""
+    monkeypatch.chdir(tmp_path)
+    before, signals = torch.get_num_threads(), signal.getsignal(signal.SIGINT)
+    try:
+        words = ["--threads", "1", "--device", "auto", "--run-dir", str(folder)]
+        assert cgan.main([*words, "generate", "--count", "1", "--out", "generate"]) == 0
+        assert torch.get_num_threads() == 1
+        assert cgan.main([*words, "compare", "1", "2", "--out", "two.png"]) == 0
+        assert cgan.main(["generate", "--threads", "2", "--run-dir", str(folder), "--count", "1", "--out", "b"]) == 0
+        assert torch.get_num_threads() == 2
+        for wrong in (["--threads", "0", "generate"], ["generate", "--device", "toaster"]):
+            assert cgan.main([*wrong, "--run-dir", str(folder), "--out", "c"]) == 2
+        with pytest.raises(SystemExit):
+            cgan.main(["--epochs", "3", "generate"])
+    finally:
+        torch.set_num_threads(before)
+        signal.signal(signal.SIGINT, signals)
+    assert {path.name for path in tmp_path.iterdir()} == {"generate", "two.png", "b"}
+    assert "unrecognized arguments: --epochs 3" in capsys.readouterr().err
 
 
 def test_one_image_of_a_class_in_any_letter_case(folder, here, tmp_path):

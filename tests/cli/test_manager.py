@@ -121,6 +121,8 @@ def test_cleanup_keeps_what_it_says(folder):
     assert "Removed" in listed
     assert files(folder) == ["checkpoint_epoch_003.pth", "checkpoint_epoch_004.pth", "latest_checkpoint.pth"]
     assert "Nothing to remove" in manage(folder, "--cleanup", "--keep-latest", 2)
+    listed = manage(folder, "--cleanup", "--keep-latest", 1, "--keep-every", 0)
+    assert "\nRemoved 1 file; " in listed
 
 
 def test_cleanup_removes_nothing_where_no_survivor_is_good(folder):

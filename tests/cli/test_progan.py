@@ -103,6 +103,7 @@ def test_it_grows_through_its_levels_with_a_grid_at_each(trained):
     ]  # fmt: skip
     assert sorted(path.name for path in folder.glob("samples/progan_emoji_*/*.png")) == [
         "epoch_0001_0004px.png", "epoch_0002_0008px.png", "epoch_0003_0008px.png", "epoch_0004_0016px.png",
+        "real_0004px.png", "real_0008px.png", "real_0016px.png",
     ]  # fmt: skip
     loaded = torch.load(newest(folder), weights_only=True)
     assert loaded["progress"]["step"] == STEPS
@@ -132,6 +133,16 @@ def test_generate_makes_images_a_grid_and_a_strip(trained, answer, tmp_path):
     assert len(set(pictures)) == 4
     with Image.open(first_picture(tmp_path / "d")) as picture:
         assert picture.size == (4, 4)
+
+
+def test_options_may_stand_before_generate(trained, answer, tmp_path):
+    threads = torch.get_num_threads()
+    try:
+        code, text = answer("--threads", 1, "--weights-dir", trained[0] / "weights", "generate", "--count", 1)
+        assert (code, torch.get_num_threads()) == (0, 1), text
+    finally:
+        torch.set_num_threads(threads)
+    assert (tmp_path / "generated" / "grid.png").exists()
 
 
 def test_generators_are_found_by_their_bare_names_and_by_their_folder(trained, answer):

@@ -101,7 +101,7 @@ def uninterrupted(tmp_path_factory, cache):
     with pytest.MonkeyPatch.context() as monkeypatch:
         start(folder, cache, monkeypatch)
     assert [row["step"] for row in journal(folder)] == list(range(1, STEPS + 1))
-    assert len(grids(folder)) == 5
+    assert len(grids(folder)) == 5 + 3  # of each epoch, and of real images of each size
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import ast
 from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from ganguard.cli.progan import edited
 from ganguard.errors import UsageError
 from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator
 from ganguard.store.resume import Request
+from ganguard.training import run_names
 from ganguard.training.cgan_config import CganConfig
 from ganguard.training.progan import schedule_of
 from ganguard.training.progan_config import Numbers, ProganConfig
@@ -31,7 +33,7 @@ def constants():
 
 def test_the_settings_that_people_edit_are_all_there():
     assert set(constants()) == {
-        "DATA_DIR", "WEIGHTS_DIR", "OUTPUT_DIR", "LOGS_DIR", "START_TRAIN_AT_IMG_SIZE", "BATCH_SIZES",
+        "DATA_DIR", "RUN_NAME", "WEIGHTS_DIR", "OUTPUT_DIR", "LOGS_DIR", "START_TRAIN_AT_IMG_SIZE", "BATCH_SIZES",
         "PROGRESSIVE_EPOCHS", "LEARNING_RATE", "Z_DIM", "IN_CHANNELS", "CHANNELS_IMG", "CRITIC_ITERATIONS", "LAMBDA_GP",
         "GRADIENT_ACCUMULATION_STEPS", "AUTO_SAVE_EVERY_N_BATCHES", "SAVE_MODEL", "LOAD_MODEL", "CHECKPOINT_GEN",
         "CHECKPOINT_CRITIC", "CHECKPOINT_GEN_SAVE", "CHECKPOINT_CRITIC_SAVE", "PIXEL_RANGE",
@@ -292,3 +294,35 @@ def test_a_pixel_range_is_one_text_or_a_sentence(settings):
         settings(pixel_range="4095")
     with pytest.raises(UsageError, match="--max-pixels"):
         settings(max_pixels=0)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "longer"),
+    [
+        ("cats/train", "cats", "cats_train"),
+        ("data/OCT2017/train/DRUSEN", "DRUSEN", "train_DRUSEN"),
+        ("data/OCT2017/train", "OCT2017", "OCT2017_train"),
+        ("OCT2017/Test/images", "OCT2017", "OCT2017_Test_images"),
+        ("gatos/validação/imágenes", "gatos", "gatos_validação_imágenes"),
+        ("scans/fotos.zip", "scans", "scans_fotos"),
+        ("training_cats", "training_cats", "ana_training_cats"),
+        ("data/images", "images", "data_images"),  # no name in the home folder: none of these tells, nor the person's
+    ],
+)
+def test_a_run_is_called_after_the_innermost_folder_with_a_name_that_tells(tmp_path, monkeypatch, folder, name, longer):
+    home = tmp_path / "ana"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    place = home / folder
+    (place.parent if place.suffix else place).mkdir(parents=True)
+    if place.suffix:
+        place.touch()
+    assert ProganConfig(data_dir=str(place)).layout.name == name
+    first, second, third = islice(run_names.possible_names(str(place)), 3)
+    assert (first, second) == (name, longer)
+    assert third not in (first, second)
+    monkeypatch.chdir(place.parent)
+    assert ProganConfig(data_dir=place.name).layout.name == name
+    assert ProganConfig(data_dir=str(place), run_name="mine").layout.name == "mine"
+    with pytest.raises(UsageError, match="cannot be a part of file names"):
+        _ = ProganConfig(run_name="a/b").layout

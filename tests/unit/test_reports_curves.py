@@ -1,5 +1,6 @@
 """The picture of a run's curves: drawn from the history alone, whole or not at all."""
 
+import itertools
 import logging
 import math
 import os
@@ -51,6 +52,24 @@ def test_a_learning_rate_has_a_panel_where_it_changes():
     falling = [row | {"learning_rate": 4e-4 / row["epoch"]} for row in history(6)]
     (line,) = drawn(falling)["learning rate"].values()
     assert line == ([1, 2, 3, 4, 5, 6], [4e-4 / e for e in range(1, 7)])
+
+
+def test_sizes_are_marked_and_every_speed_is_to_be_seen():
+    rows = [row | {"image_size": 4.0 * 2 ** (row["epoch"] // 4), "images_per_second": 9000 / 4 ** (row["epoch"] // 4)}
+            for row in history(12)]  # fmt: skip
+    figure = curves._figure(rows, "")
+    assert [axis.get_ylabel() for axis in figure.axes] == ["epoch means", "FID (lower is better)", "images per second"]
+    for axis in figure.axes:
+        marks = {line.get_xdata()[0]: line.get_label() for line in axis.lines if line.get_label().endswith(" px")}
+        assert marks == {0.5: "_4 px", 3.5: "_8 px", 7.5: "_16 px", 11.5: "_32 px"}
+    assert [text.get_text() for text in figure.axes[0].texts] == ["4 px", "8 px", "16 px", "32 px"]
+    figure.draw_without_rendering()
+    axis = figure.axes[-1]
+    heights = [axis.transAxes.inverted().transform(axis.transData.transform((e, 9000 / 4 ** (e // 4))))[1]
+               for e in (1, 4, 8, 12)]  # fmt: skip
+    assert all(0.05 < low < high - 0.2 and high < 0.95 for high, low in itertools.pairwise(heights))
+    assert figure.axes[-1].get_yscale() == "log"
+    assert curves._figure(history(12), "").axes[-1].get_yscale() == "linear"
 
 
 def test_the_best_fid_is_marked():

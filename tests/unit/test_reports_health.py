@@ -123,3 +123,15 @@ def test_a_speed_that_falls_to_less_than_half_is_named():
     assert findings(rows) == ["the speed has fallen to less than half: 800 images/s before, 300 in the last 3 epochs."]
     assert findings(history(20, images_per_second=lambda e: 100.0 if e == 20 else 800.0)) == []
     assert findings(history(20, images_per_second=lambda e: 500.0 if e > 10 else 800.0)) == []
+
+
+def test_a_speed_is_compared_with_that_of_images_of_the_same_size():
+    growing = history(20, images_per_second=lambda e: 2000.0 / 3 ** (e // 7), image_size=lambda e: 4.0 * 2 ** (e // 7))
+    assert findings(growing) == []
+    assert not any(line.startswith("image_size") for line in chart(growing))
+    slower = history(
+        20, images_per_second=lambda e: 2000 if e < 7 else 800 if e < 18 else 300, image_size=lambda e: 4 + 4 * (e > 6)
+    )
+    assert findings(slower) == [
+        "the speed has fallen to less than half: 800 images/s before, 300 in the last 3 epochs."
+    ]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ganguard.cli import options, running
-from ganguard.errors import UsageError
+from ganguard.errors import NoCheckpoint, UsageError
 from ganguard.reports import console
 from ganguard.store import resume
 from ganguard.store.resume import Request
+from ganguard.training import run_names, runs_beside
 from ganguard.training.cgan_config import NOT_OF_THE_RUN, CganConfig
+
+if TYPE_CHECKING:
+    from ganguard.data.sketch import Sketch
 
 _EPILOG = """\
 gan.py generate makes images from a checkpoint, gan.py compare shows several beside each other.
@@ -53,8 +59,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "gan.py") -> int:
     """Run the command; returns the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words and words[0] in ("generate", "compare"):
+    words = sys.argv[1:] if argv is None else argv
+    words = options.split_command(parser(prog), words, ("generate", "compare"))
+    if words[:1] in (["generate"], ["compare"]):
         from ganguard.cli import cgan_pictures
 
         return cgan_pictures.main(words, prog)
@@ -85,18 +92,23 @@ def _work(argv: Sequence[str] | None, prog: str) -> int:
 
         return checkpoints.show_list(folder, as_json=False)
     running.single_process()
-    return _train(options.merge(CganConfig, typed, _recorded(folder, request)), request)
+    config: CganConfig = options.merge(CganConfig, typed, _recorded(asked, folder, request))
+    request = replace(request, called=run_names.name_for(config.data))
+    return _train(config, request, functools.partial(runs_beside.check_conditional, config, folder, request))
 
 
-def _recorded(folder: Path, request: Request) -> dict[str, Any]:
+def _recorded(asked: CganConfig, folder: Path, request: Request) -> dict[str, Any]:
     """The settings of the checkpoint that training will go on from: they hold where nothing else was typed."""
-    start = resume.plan(folder, request, verified=False).start
+    try:
+        start = resume.plan(folder, request, verified=False).start
+    except NoCheckpoint as error:
+        raise NoCheckpoint(f"{error}{runs_beside.conditional_beside(asked, folder)}") from error
     config = start.summary.config if start and start.summary else None
     return {name: value for name, value in (config or {}).items() if name not in NOT_OF_THE_RUN}
 
 
-def _train(config: CganConfig, request: Request) -> int:
+def _train(config: CganConfig, request: Request, check: Callable[[Sketch], None]) -> int:
     with running.loading_libraries():
         from ganguard.training.cgan import CganTraining
-    CganTraining(config, request, console.say).run()
+    CganTraining(config, request, console.say, check).run()
     return 0

@@ -49,7 +49,7 @@ def _add_places(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
         "--checkpoint-dir", type=Path, metavar="DIR", help="where the checkpoints are (default: RUN_DIR/checkpoints)"
     )
-    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:1, mps … (default: cpu)")
+    options.add_machine(parser)
     return parser
 
 
@@ -71,7 +71,10 @@ def generate_parser(prog: str) -> argparse.ArgumentParser:
         "--truncation", type=float, metavar="X", help="such as 0.7: more typical images, of less variety (default: off)"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="a new folder; one that holds anything gets a number"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="a new folder; one that holds anything gets a number (default: RUN_DIR/generated)",
     )
     return _add_places(parser)
 
@@ -96,8 +99,9 @@ def _generate(words: Sequence[str], prog: str) -> int:
     file = _places(asked).find(asked.checkpoint)
     with running.loading_libraries():
         from ganguard.networks.loading import load_generator
-        from ganguard.training import generate
-    generator = load_generator(file).to(asked.device)
+        from ganguard.training import devices, generate
+    devices.use_threads(asked.threads)
+    generator = load_generator(file).to(devices.best_for(asked.device))
     for note in generator.origin.notes:
         console.say(note, stream=sys.stderr)
     attributes = None if asked.attributes is None else _names(asked.attributes)
@@ -107,7 +111,7 @@ def _generate(words: Sequence[str], prog: str) -> int:
         seed=asked.seed,
         truncation=asked.truncation,
     )
-    generate.write_pictures(generator, pictures, asked.out, say=console.say)
+    generate.write_pictures(generator, pictures, asked.out or asked.run_dir / "generated", say=console.say)
     return 0
 
 
@@ -123,8 +127,9 @@ def _compare(words: Sequence[str], prog: str) -> int:
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out {out} must end in .png.")
     with running.loading_libraries():
-        from ganguard.training import compare
-    damaged = compare.compare(files, out, seed=asked.seed, device=asked.device, say=console.say)
+        from ganguard.training import compare, devices
+    devices.use_threads(asked.threads)
+    damaged = compare.compare(files, out, seed=asked.seed, device=devices.best_for(asked.device), say=console.say)
     for text in damaged:
         console.say(f"Left out: {text}", stream=sys.stderr)
     return EXIT_NO_CHECKPOINT if damaged else 0

@@ -147,6 +147,8 @@ def _show(file: Path, *, as_json: bool) -> int:
         values |= {"state": best.words, **best.told}
     if entry.summary is not None:
         values |= dataclasses.asdict(entry.summary)
+        if entry.summary.config is not None:  # what begins with an underscore is for programs
+            values["config"] = {k: v for k, v in entry.summary.config.items() if not k.startswith("_")}
     if as_json:
         console.say(json.dumps(values, indent=1))
         return 0
@@ -215,7 +217,7 @@ def _clean_up(folder: Path, asked: argparse.Namespace) -> int:
     verb = "Would remove" if asked.dry_run else "Removed"
     lines = [f"{verb} {path}" for path in paths]
     verified = "" if asked.dry_run else " The newest good one was verified first."
-    lines.append(f"{verb} {len(paths)} files; {console.size(freed)} of checkpoints.{verified}")
+    lines.append(f"{verb} {console.counted(len(paths), 'file')}; {console.size(freed)} of checkpoints.{verified}")
     if not paths:
         lines = ["Nothing to remove: everything there is kept by the rules."]
     values = {"dry_run": asked.dry_run, "removed": [str(path) for path in paths], "bytes": freed}

@@ -6,6 +6,7 @@ import argparse
 import difflib
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,6 +30,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"{self.prog}: {message}.{hint} All options: {self.prog} --help\n")
 
 
+def split_command(parser: argparse.ArgumentParser, words: Sequence[str], commands: Sequence[str]) -> list[str]:
+    """``words`` with the command first, wherever it stands among the options of ``parser``; as they are without one."""
+    place = 0
+    while place < len(words):
+        if words[place] in commands:
+            return [words[place], *words[:place], *words[place + 1 :]]
+        action = parser._option_string_actions.get(words[place])
+        place += 1 if action is None or action.nargs == 0 else 2  # past its value
+    return list(words)
+
+
 def add_options(parser: argparse.ArgumentParser, config: type[Any]) -> None:
     """An option for each field; only those that are typed appear in the result."""
     hints = typing.get_type_hints(config)
@@ -42,6 +54,12 @@ def add_options(parser: argparse.ArgumentParser, config: type[Any]) -> None:
         choices = item.metadata["choices"]
         metavar = item.metadata["metavar"] or ("{" + ",".join(map(str, choices)) + "}" if choices else _metavar(kind))
         parser.add_argument(flag(item.name), type=kind, choices=choices or None, metavar=metavar, **arguments)
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """What images are made on."""
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:1, mps … (default: cpu)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: as many as there are cores)")
 
 
 def _kind(hint: Any) -> tuple[type, bool]:

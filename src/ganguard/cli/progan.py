@@ -8,18 +8,22 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ganguard.cli import options, running
-from ganguard.errors import UsageError
+from ganguard.errors import NoCheckpoint, UsageError
 from ganguard.reports import console
 from ganguard.store import resume
 from ganguard.store.resume import Request
 from ganguard.store.shelf import Shelf
+from ganguard.training import runs_beside
 from ganguard.training.progan_config import NOT_OF_THE_RUN, ProganConfig
+
+if TYPE_CHECKING:
+    from ganguard.data.sketch import Sketch
 
 _SIZES = (
     *("batch_sizes", "progressive_epochs", "img_size", "start_train_at_img_size"),
@@ -60,6 +64,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
         help="with --checkpoint-gen: go back to that file, even where training has gone on from it since; "
         "what is newer is set aside",
     )
+    going_on.add_argument(
+        "--other-images", action="store_true", help="go on though DATA_DIR holds other images than the run has had"
+    )
     settings = parser.add_argument_group("settings")
     settings.add_argument("--config", type=Path, metavar="FILE", help="TOML file with the same names")
     options.add_options(settings, ProganConfig)  # type: ignore[arg-type]  # a group takes arguments like a parser
@@ -75,7 +82,7 @@ def main(
         constants: the settings at the top of ``progan_local.py``, by their names in capitals; those that differ
             from the defaults count as edited.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = options.split_command(parser(prog), sys.argv[1:] if argv is None else argv, ("generate",))
     if words[:1] == ["generate"]:
         from ganguard.cli import progan_pictures
 
@@ -110,16 +117,22 @@ def _comparable(value: Any) -> Any:
 
 def _work(argv: Sequence[str], prog: str, constants: Mapping[str, Any]) -> int:
     arguments = vars(parser(prog).parse_args(argv))
-    config_file, branch = arguments.pop("config"), arguments.pop("branch")
+    config_file, branch, other = (arguments.pop(name) for name in ("config", "branch", "other_images"))
     asked_for = (arguments, edited(constants), options.read_toml(config_file, ProganConfig) if config_file else {})
     # How many sizes there are may stand in the checkpoint only, which is not found yet.
-    asked: ProganConfig = options.merge(ProganConfig, *(without_sizes(values) for values in asked_for))
+    typed: ProganConfig = options.merge(ProganConfig, *(without_sizes(values) for values in asked_for))
+    asked = runs_beside.settled(typed)
     request = _request(asked, arguments, branch=branch)
     running.single_process()
     recorded = _recorded(asked, request)
-    config: ProganConfig = options.merge(ProganConfig, *asked_for, recorded)
+    config: ProganConfig = options.merge(ProganConfig, {"run_name": asked.run_name}, *asked_for, recorded)
     _tell_how_to_go_on(asked)
-    return _train(config, request)
+
+    def check(sketch: Sketch) -> None:
+        named = typed.run_name is not None
+        runs_beside.check_progressive(config, request, sketch, named=named, other_images=other)
+
+    return _train(config, request, check)
 
 
 def without_sizes(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,7 +161,10 @@ def _request(config: ProganConfig, typed: Mapping[str, Any], *, branch: bool) ->
 
 def _recorded(asked: ProganConfig, request: Request) -> dict[str, Any]:
     """The settings of the checkpoint that training will go on from: they hold where nothing else was asked for."""
-    start = resume.plan(Shelf(Path(asked.weights_dir), asked.layout), request, verified=False).start
+    try:
+        start = resume.plan(Shelf(Path(asked.weights_dir), asked.layout), request, verified=False).start
+    except NoCheckpoint as error:
+        raise NoCheckpoint(f"{error}{runs_beside.progressive_beside(asked)}") from error
     config = start.summary.config if start and start.summary else None
     return {name: value for name, value in (config or {}).items() if name not in NOT_OF_THE_RUN}
 
@@ -161,8 +177,8 @@ def _tell_how_to_go_on(config: ProganConfig) -> None:
     os.environ["GANGUARD_COMMAND"] = subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
-def _train(config: ProganConfig, request: Request) -> int:
+def _train(config: ProganConfig, request: Request, check: Callable[[Sketch], None]) -> int:
     with running.loading_libraries():
         from ganguard.training.progan import ProganTraining
-    ProganTraining(config, request, console.say).run()
+    ProganTraining(config, request, console.say, check).run()
     return 0

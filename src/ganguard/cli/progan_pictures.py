@@ -15,6 +15,7 @@ from ganguard.reports import console
 from ganguard.store import resume
 from ganguard.store.resume import Request
 from ganguard.store.shelf import Shelf
+from ganguard.training import runs_beside
 from ganguard.training.progan_config import SIZES, ProganConfig
 
 
@@ -30,6 +31,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--data-dir", default=argparse.SUPPRESS, metavar="DIR", help="whose newest it is (default: as for training)"
+    )
+    parser.add_argument(
+        "--run-name", default=argparse.SUPPRESS, metavar="NAME", help="whose newest it is (default: of DATA_DIR)"
     )
     parser.add_argument(
         "--weights-dir", default=argparse.SUPPRESS, metavar="DIR", help="where it lies (default: as for training)"
@@ -52,7 +56,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         metavar="DIR",
         help="a new folder; one that holds anything gets a number (default: generated)",
     )
-    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:1, mps … (default: cpu)")
+    options.add_machine(parser)
     return parser
 
 
@@ -82,7 +86,11 @@ def _newest(config: ProganConfig) -> Path:
     shelf = Shelf(Path(config.weights_dir), config.layout)
     start = resume.plan(shelf, Request(), verified=False).start
     if start is None:
-        raise NoCheckpoint(f"There is no checkpoint of {shelf}. Train first, or name a file with --checkpoint.")
+        others = ((run, ("--run-name", run.name)) for run in runs_beside.progressive_in(config.weights_dir))
+        raise NoCheckpoint(
+            f"There is no checkpoint of {shelf}. Train first, or name a file with --checkpoint."
+            f"{runs_beside.named(others)}"
+        )
     return start.path
 
 
@@ -95,10 +103,12 @@ def _generate(words: Sequence[str], prog: str, constants: Mapping[str, Any]) -> 
     if asked.truncation is not None and not asked.truncation > 0:
         raise UsageError(f"--truncation must be above 0, such as 0.7, not {asked.truncation}.")
     with running.loading_libraries():
-        from ganguard.training import generate, progan_pictures
-    config: ProganConfig = options.merge(ProganConfig, vars(asked), progan.without_sizes(progan.edited(constants)))
+        from ganguard.training import devices, generate, progan_pictures
+    devices.use_threads(asked.threads)
+    typed: ProganConfig = options.merge(ProganConfig, vars(asked), progan.without_sizes(progan.edited(constants)))
+    config = runs_beside.settled(typed)
     file = (asked.checkpoint and config.named_file(str(asked.checkpoint))) or _newest(config)
-    generator = progan_pictures.open_generator(file, say=console.say).to(asked.device)
+    generator = progan_pictures.open_generator(file, say=console.say).to(devices.best_for(asked.device))
     for note in generator.origin.notes:
         console.say(note, stream=sys.stderr)
     if asked.size:

@@ -20,6 +20,7 @@ from pathlib import Path
 from ganguard.data.listing import counted, list_flat, named, places
 from ganguard.data.sources import Entry, FileSource, Listing, nfc
 from ganguard.errors import DataError
+from ganguard.reports import console
 from ganguard.store.durable import why
 
 _VALUES = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "-1": 0, "-1.0": 0, "false": 0}
@@ -71,9 +72,10 @@ def list_attributes(source: FileSource, table: AttributeTable, known: Sequence[s
     )
     if not entries:
         raise DataError(
-            f"None of the {len(rows.values):,} rows of {rows.path} matches one of the {counted(len(flat.entries))} in "
-            f"{source.path}: the first row is for {next(iter(rows.values), 'nothing')}, the first image is "
-            f"{flat.entries[0].name}. Check that the table belongs to these images."
+            f"None of the {console.counted(len(rows.values), 'row')} of {rows.path} matches one of the "
+            f"{counted(len(flat.entries))} in {source.path}: the first row is for "
+            f"{next(iter(rows.values), 'nothing')}, the first image is {flat.entries[0].name}. "
+            "Check that the table belongs to these images."
         )
     without = [entry.name for entry in flat.entries if entry.name not in row_of]
     return Listing(rows.columns, entries, (*flat.notices, *_notices(rows, entries, without)))
@@ -191,7 +193,8 @@ def _row(
     """The file's name with forward slashes, and the values of the chosen columns, each a key of ``_VALUES``."""
     if len(row) != len(columns) + 1:
         raise DataError(
-            f"Line {number:,} of {path} has {len(row):,} fields; a file and {len(columns):,} values are expected. "
+            f"Line {number:,} of {path} has {console.counted(len(row), 'field')}; expected are a file and "
+            f"{console.counted(len(columns), 'value')}. "
             f"Correct the line."
         )
     picked = [row[1 + place].lower() for place in chosen]

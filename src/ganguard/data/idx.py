@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ganguard.data.arrays import Arrays, ArraySource
 from ganguard.data.sources import safe_name
 from ganguard.errors import DataError
+from ganguard.reports.console import counted
 from ganguard.store.durable import why
 
 FASHION = (
@@ -66,8 +67,8 @@ def read_idx(folder: Path) -> Arrays:
     images, labels = _read(image_file, dimensions=3), _read(label_file, dimensions=1)
     if len(images) != len(labels):
         raise DataError(
-            f"{image_file} holds {len(images):,} images and {label_file.name} {len(labels):,} labels. "
-            f"They don't belong together: copy both again."
+            f"{image_file} holds {counted(len(images), 'image')} and {label_file.name} "
+            f"{counted(len(labels), 'label')}. They don't belong together: copy both again."
         )
     if not images.size:
         raise DataError(f"{image_file} holds no images. Copy it again.")

@@ -18,9 +18,10 @@ from ganguard.data.listing import balanced_subset, check_classes, counted, list_
 from ganguard.data.opening import check_channels, kind_of, open_stored, telling
 from ganguard.data.pixel_range import AUTO
 from ganguard.data.remarks import Names, remarks
-from ganguard.data.sources import Entry, FileSource, Listing, name_bytes
+from ganguard.data.sources import Entry, FileSource, Listing, Source, name_bytes
 from ganguard.data.values import decoding_for
 from ganguard.errors import DataError
+from ganguard.reports import console
 
 _NAMES = Names("--image-size", (32, 64, 128), "--channels")
 
@@ -40,6 +41,7 @@ def open_images(
     label_names: Sequence[str] = (),
     root: Path | None = None,
     say: Callable[[str], None] = print,
+    listed: Callable[[Source, Sequence[Entry]], None] | None = None,
 ) -> LabelledImages:
     """Open a set of labelled images, decoding it into a cache where there is none.
 
@@ -60,6 +62,7 @@ def open_images(
         label_names: the classes or attributes that a checkpoint was trained with; labels are indices into these then.
         root: where torchvision's sets lie or are downloaded to; ``datasets`` beside ``cache_dir`` by default.
         say: told what happens, a line at a time.
+        listed: given all images before anything is decoded; may refuse them.
 
     Raises:
         DataError: nothing is there, no class folders, one class only, a table that doesn't fit, no readable image,
@@ -72,6 +75,8 @@ def open_images(
     tell = telling(say)
     source = find_source(data, root=root or cache_dir.parent / "datasets", say=tell)
     listing = _listing(source, attributes, label_names)
+    if listed is not None:
+        listed(source, listing.entries)
     for notice in listing.notices:
         tell(notice)
     if limit is not None:
@@ -151,4 +156,4 @@ def _classes(dataset: LabelledImages, say: Callable[[str], None]) -> str:
 def _shares(dataset: LabelledImages) -> str:
     percents = (100 * dataset.labels.mean(axis=0)).tolist()
     shares = [f"{name} {percent:.0f} %" for name, percent in zip(dataset.label_names, percents, strict=True)]
-    return f"{len(shares):,} attributes ({named(shares)})"
+    return f"{console.counted(len(shares), 'attribute')} ({named(shares)})"

@@ -14,6 +14,7 @@ from pathlib import Path
 from ganguard.data.exclusions import SUFFIXES, Data, LeftOut, data_of
 from ganguard.data.sources import Entry, File, FileSource, Found, Listing, name_bytes, nfc
 from ganguard.errors import DataError, DoesNotFit
+from ganguard.reports import console
 
 _SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 _NAMED_AT_MOST = 20
@@ -259,7 +260,7 @@ def _most_common(others: Counter[str]) -> str:
 
 def counted(images: int) -> str:
     """``1 image``, ``2 images``."""
-    return f"{images:,} image{'' if images == 1 else 's'}"
+    return console.counted(images, "image")
 
 
 def named(names: Collection[str], at_most: int = _NAMED_AT_MOST) -> str:

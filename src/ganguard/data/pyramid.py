@@ -12,11 +12,11 @@ from ganguard.data.arrays import ArraySource
 from ganguard.data.datasets import UnlabelledImages
 from ganguard.data.decode import MAX_PIXELS
 from ganguard.data.finding import find_source
-from ganguard.data.listing import balanced_subset, list_flat
+from ganguard.data.listing import balanced_subset, counted, list_flat
 from ganguard.data.opening import Stored, check_channels, kind_of, open_stored, telling
 from ganguard.data.pixel_range import AUTO
 from ganguard.data.remarks import Names, remarks
-from ganguard.data.sources import Entry, FileSource, Listing, digest
+from ganguard.data.sources import Entry, FileSource, Listing, Source, digest
 from ganguard.data.values import decoding_for
 from ganguard.errors import DataError
 
@@ -97,6 +97,7 @@ def open_pyramid(
     max_pixels: int = MAX_PIXELS,
     root: Path | None = None,
     say: Callable[[str], None] = print,
+    listed: Callable[[Source, Sequence[Entry]], None] | None = None,
 ) -> Pyramid:
     """Open a set of images without labels, decoding each once into caches of all sizes where there are none.
 
@@ -114,6 +115,7 @@ def open_pyramid(
         pixel_range, max_pixels: as for ``open_images``.
         root: where torchvision's sets lie or are downloaded to; ``datasets`` beside ``cache_dir`` by default.
         say: told what happens, a line at a time.
+        listed: given all images before anything is decoded; may refuse them.
 
     Raises:
         DataError: nothing is there, no readable image, too little space for the caches.
@@ -123,6 +125,8 @@ def open_pyramid(
     tell = telling(say)
     source = find_source(data, root=root or cache_dir.parent / "datasets", say=tell)
     listing = _listing(source)
+    if listed is not None:
+        listed(source, listing.entries)
     for notice in listing.notices:
         tell(notice)
     if limit is not None:
@@ -135,7 +139,7 @@ def open_pyramid(
     stored = open_stored(requests, cache_dir, cache_limit, tell)
     fingerprint = stored.fingerprint(digest(f"pyramid, {channels} channels{decoding.range_text}", listing.entries))
     pyramid = Pyramid(stored, name=source.name, fingerprint=fingerprint, pixel_range=range_text, flip=flip)
-    tell(f"{pyramid.name}: {len(pyramid):,} images, {kind_of(channels)}, {_where(pyramid, cache_dir)}.")
+    tell(f"{pyramid.name}: {counted(len(pyramid))}, {kind_of(channels)}, {_where(pyramid, cache_dir)}.")
     if stored.seen:
         names = Names("--img-size", sizes, "--channels-img")
         for remark in remarks(stored.seen, image_size=largest, channels=channels, names=names):

@@ -20,6 +20,7 @@ from torch.nn import functional
 from ganguard import streams
 from ganguard.errors import UsageError
 from ganguard.metrics.samples import Sample, draw
+from ganguard.reports.console import counted
 from ganguard.store import durable
 
 EPOCHS = 12
@@ -114,7 +115,7 @@ class ClassAccuracy:
             UsageError: fewer samples than classes, or what ``sample`` gives are not images.
         """
         if samples < self.classes:
-            raise UsageError(f"{samples} samples don't reach each of {self.classes} classes. Ask for more.")
+            raise UsageError(f"{counted(samples, 'sample')} cannot reach each of {self.classes} classes. Ask for more.")
         generator = torch.Generator().manual_seed(streams.derive(seed, "class accuracy"))
         right = torch.zeros(self.classes, dtype=torch.float64)
         with streams.kept():

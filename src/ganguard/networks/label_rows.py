@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ganguard.errors import UsageError
+from ganguard.reports.console import counted
 
 Labels = int | str | Sequence[int | str] | Tensor | None
 
@@ -52,7 +53,9 @@ def _of_tensor(labels: Tensor, names: Sequence[str], *, multi_label: bool) -> Te
         return torch.eye(len(names))[[_class(number, names) for number in labels.tolist()]]
     rows = labels.float().reshape(1, -1) if labels.ndim == 1 else labels.float()
     if rows.ndim != 2 or not rows.numel() or rows.shape[1] != len(names):
-        raise UsageError(f"Label vectors have {len(names)} numbers each here, not the shape {tuple(labels.shape)}.")
+        raise UsageError(
+            f"Label vectors have {counted(len(names), 'number')} each here, not the shape {tuple(labels.shape)}."
+        )
     return rows
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganguard.reports import event_files
+from ganguard.reports.console import counted
 from ganguard.reports.curves import NO_VALUES
 from ganguard.store.durable import why, write_all
 
@@ -96,7 +97,10 @@ class Board:
         if self._there:
             self._write(b"")
         if self._waiting:
-            self._say(f"The disk took no more of TensorBoard's values: {len(self._waiting)} writes are lost.")
+            self._say(
+                "The disk took no more of TensorBoard's values: "
+                f"{counted(len(self._waiting), 'write is', 'writes are')} lost."
+            )
         self._waiting = []
 
     def _is_new(self, tag: str, step: int) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ganguard.reports.console import duration, size
+from ganguard.reports.console import counted, duration, size
 from ganguard.store import names, removal, retention, runfile
 from ganguard.store.catalog import Catalog, Entry, newest_first, on_line
 from ganguard.store.envelope import State
@@ -231,7 +231,7 @@ def _table(listing: CheckpointList) -> Iterator[str]:
             cells[c].rjust(widths[c]) if c in _RIGHT else cells[c].ljust(widths[c]) for c in _COLUMNS
         ).rstrip()
     free = size(listing.cleanup_bytes)
-    yield f"{listing.files} files, {size(listing.bytes)} on disk; --cleanup would free {free}."
+    yield f"{counted(listing.files, 'file')}, {size(listing.bytes)} on disk; --cleanup would free {free}."
     if listing.set_aside_files:
         yield (
             f"{listing.set_aside_files} of them ({size(listing.set_aside_bytes)}) are set aside: "

@@ -8,6 +8,7 @@ import select
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import TextIO
 
 # Options that would undo what the run has done since; they are not part of the command that goes on.
@@ -64,8 +65,23 @@ def command_to_go_on() -> str:
     """What to type to go on: this process's command without the options that start over."""
     if command := os.environ.get("GANGUARD_COMMAND"):
         return command
-    words = [word for word in (sys.orig_argv or sys.argv) if word not in _ONE_TIME]
+    return _line([word for word in (sys.orig_argv or sys.argv) if word not in _ONE_TIME])
+
+
+def command_with(*options: str) -> str:
+    """What to type for the same with ``options``; where one was typed already, the last one counts."""
+    return f"{command_to_go_on()} {_line(options)}"
+
+
+def _line(words: Sequence[str]) -> str:
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 file``, ``2 files``, ``1,000 batches``; ``many`` where the plural is another one, or a verb follows."""
+    if number == 1:
+        return f"1 {one}"
+    return f"{number:,} {many or one + ('es' if one.endswith(('s', 'x', 'ch', 'sh')) else 's')}"
 
 
 def size(count: float) -> str:

@@ -20,7 +20,8 @@ Rows = Sequence[Mapping[str, Any]]
 
 SPEED = "images_per_second"
 LEARNING_RATE = "learning_rate"
-NO_VALUES = {"epoch", "step", "images"}  # keys that say where, not what
+SIZE = "image_size"  # px, of a training whose images grow
+NO_VALUES = {"epoch", "step", "images", SIZE}  # keys that say where, not what
 _MARKED_UP_TO = 60  # epochs; beyond, single points run into each other
 _THIN_FROM = 500  # epochs
 _OUTLIERS = 0.02  # share of a panel's values that may lie outside, where they would flatten the rest
@@ -32,7 +33,8 @@ def save_curves(rows: Rows, path: str | Path, *, title: str = "") -> None:
     """Draw a run's history as a PNG at ``path``; without rows, nothing.
 
     One panel holds the values whose names begin with ``fid`` (the best is marked), one ``images_per_second``, one
-    ``learning_rate`` where it changes, one all others. Values that are not finite leave gaps. Drawn anew from all rows,
+    ``learning_rate`` where it changes, one all others. Where ``image_size`` changes, a line in all panels has the new
+    one's name, and the speed's axis is logarithmic. Values that are not finite leave gaps. Drawn anew from all rows,
     so that nothing overlaps or lacks after a resume; the same rows give the same bytes with the same matplotlib. The
     file appears whole or not at all; it is not flushed to the disk, since it can be made again. Draws no random numbers
     and leaves matplotlib's settings alone.
@@ -113,6 +115,7 @@ def _figure(rows: Rows, title: str) -> Figure:
     for axis, (draw, shown) in zip(axes, panels, strict=False):
         draw(axis, rows, shown)
         _finish(axis)
+    _mark_sizes(list(axes), rows)
     _name_epochs(axes[-1], rows)
     if title:
         figure.suptitle(title, fontsize=12)
@@ -148,7 +151,34 @@ def _speed(axis: Axes, rows: Rows, names: Sequence[str]) -> None:
     values = [float(row.get(names[0], math.nan)) for row in rows]
     axis.plot(_epochs(rows), values, color="tab:green", **_look(rows))
     axis.set_ylabel("images per second")
-    axis.set_ylim(0, 1.1 * max((v for v in values if math.isfinite(v) and v > 0), default=1.0))
+    shown = [v for v in values if math.isfinite(v) and v > 0] or [1.0]
+    if len(_sizes(rows)) < 2:
+        axis.set_ylim(0, 1.1 * max(shown))
+        return
+    axis.set_yscale("log")  # a size takes three times as long as the one before: all are to be seen
+    axis.set_ylim(min(shown) / 1.5, 1.5 * max(shown))
+    axis.yaxis.set_major_formatter("{x:,g}")
+
+
+def _sizes(rows: Rows) -> list[tuple[int, float]]:
+    """The first epoch of each size of the images, and that size."""
+    found: list[tuple[int, float]] = []
+    for row in rows:
+        if SIZE in row and (not found or row[SIZE] != found[-1][1]):
+            found.append((int(row["epoch"]), row[SIZE]))
+    return found
+
+
+def _mark_sizes(axes: Sequence[Axes], rows: Rows) -> None:
+    if len(sizes := _sizes(rows)) < 2:
+        return
+    for epoch, size in sizes:
+        for axis in axes:
+            axis.axvline(epoch - 0.5, color="silver", linewidth=0.8, zorder=0, label=f"_{size:g} px")
+        axes[0].annotate(
+            f"{size:g} px", (epoch - 0.5, 1), xycoords=axes[0].get_xaxis_transform(), xytext=(1, 2),
+            textcoords="offset points", fontsize=8, color="gray",
+        )  # fmt: skip
 
 
 def _learning_rate(axis: Axes, rows: Rows, names: Sequence[str]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganguard.errors import UsageError
 from ganguard.reports.pictures import save_png
+from ganguard.store.durable import why
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,6 +38,23 @@ def save_grid(images: Tensor, path: str | Path, *, columns: int, class_names: Se
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_png(picture, path)
+
+
+def save_once(
+    path: Path,
+    images: Callable[[], Tensor],
+    *,
+    columns: int,
+    class_names: Sequence[str] = (),
+    say: Callable[[str], None],
+) -> None:
+    """Write the grid of real images that stands beside samples, unless it is there; a failure is only told."""
+    try:
+        if not path.exists():
+            save_grid(images(), path, columns=columns, class_names=class_names)
+            say(f"Real images, for comparison, in {path}")
+    except OSError as error:
+        say(f"The grid of real images was not written: {why(error)}. Training goes on.")
 
 
 def tile_scale(height: int, width: int) -> int:

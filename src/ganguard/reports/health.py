@@ -12,7 +12,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from ganguard.reports.curves import SPEED, Rows, best_of, comparable, shown_names
+from ganguard.reports.curves import SIZE, SPEED, Rows, best_of, comparable, shown_names
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII = ".:-=+*#@"  # from low to high, for terminals without blocks, as Windows' cp1252
@@ -140,7 +140,9 @@ def _rising(rows: Rows, name: str) -> Iterator[str]:
 
 
 def _slow(rows: Rows) -> Iterator[str]:
-    speeds = [v for v in _values(rows, SPEED) if math.isfinite(v)]
+    """At one size of the images: larger ones take longer, as they should."""
+    alike = [row for row in rows if row.get(SIZE) == rows[-1].get(SIZE)]
+    speeds = [v for v in _values(alike, SPEED) if math.isfinite(v)]
     if len(speeds) < _ENOUGH:
         return
     before, now = statistics.median(speeds[:-_RECENT]), statistics.median(speeds[-_RECENT:])

@@ -97,7 +97,7 @@ def _from_entry(there: Catalog, run: Run | None, start: Entry, request: Request,
     notes = list(met.notes)
     if start.summary is not None and not start.summary.finite:
         notes = [f"{start.path.name} holds parameters that are not finite."]
-    going, aside, reason = _where(there, run, start, digest, met, branch=request.branch)
+    going, aside, reason = _where(there, run, start, digest, met, request)
     return Plan(
         shelf=there.shelf,
         run=going.naming(typed, digest),
@@ -140,19 +140,19 @@ def _older_second(start: Entry, typed: Path) -> Entry:
 
 
 def _where(
-    there: Catalog, run: Run | None, start: Entry, digest: str, met: Search, *, branch: bool
+    there: Catalog, run: Run | None, start: Entry, digest: str, met: Search, request: Request
 ) -> tuple[Run, list[str], str]:
     """The run that goes on from ``start``, the names that have to be set aside for it, and why."""
     first = start.summary
     if run is not None and first is not None and first.run == run.run:
-        if on_line(first, run.branch, run.lineage) and not branch:
+        if on_line(first, run.branch, run.lineage) and not request.branch:
             return run, met.aside(there), "damaged"
         going = run.branched_from(first)
         return going, list(_left_behind(there, going)), "newer"
-    if run is not None and not branch and digest in (run.named or {}).values():
+    if run is not None and not request.branch and digest in (run.named or {}).values():
         others = [there.name_of(e) for e in there.entries if e.summary is None or e.summary.run != run.run]
         return run, [*met.aside(there), *others], "old_run"
-    return runfile.new_run(), [there.name_of(e) for e in there.entries], "old_run"
+    return runfile.new_run(request.called), [there.name_of(e) for e in there.entries], "old_run"
 
 
 def _left_behind(there: Catalog, going: Run) -> Iterator[str]:

@@ -28,6 +28,7 @@ class Request:
         branch: really go back to ``file``, setting aside what is newer (``--branch``).
         begins_at: where the run is to begin if ``file`` is an older script's and does not tell: any of epoch (finished
             ones), step, images; the rest is 0.
+        called: what a new run is on, such as its images' name: a part of its id, and so of its folders' names.
 
     Raises:
         UsageError: they contradict each other.
@@ -39,6 +40,7 @@ class Request:
     companion: Path | None = None
     branch: bool = False
     begins_at: Mapping[str, int] | None = None
+    called: str = ""
 
     def __post_init__(self) -> None:
         if self.afresh and (self.required or self.file or self.branch):

@@ -37,32 +37,34 @@ def plan(where: Path | Shelf, request: Request, *, verified: bool = True) -> Pla
     shelf = there.shelf
     if request.afresh:
         aside = tuple(there.name_of(e) for e in there.entries)
-        return Plan(shelf=shelf, run=runfile.new_run(), start=None, aside=aside, reason="old_run", switches=True)
+        begun = runfile.new_run(request.called)
+        return Plan(shelf=shelf, run=begun, start=None, aside=aside, reason="old_run", switches=True)
     if request.file is not None:
         return named.from_file(there, request, verified=verified)
     run = runfile.identify(there)
     if run is None:
         _refuse_to_start_from_zero(there, None, Search(), required=request.required)
-        return Plan(shelf=shelf, run=runfile.new_run(), start=None, switches=True)
+        begun = runfile.new_run(request.called)
+        return Plan(shelf=shelf, run=begun, start=None, switches=True, notes=tuple(_elsewhere(shelf)))
     met = search.newest_valid(there, run, verified=verified)
     if again := named.begin_again(there, run, met, verified=verified):
         return again
     if met.found is None:
-        return _from_zero(there, run, met, required=request.required)
+        return _from_zero(there, run, met, request)
     return going_on(there, run, met)
 
 
-def _from_zero(there: Catalog, run: Run, met: Search, *, required: bool) -> Plan:
+def _from_zero(there: Catalog, run: Run, met: Search, request: Request) -> Plan:
     """A run without a checkpoint. Second files whose first was never written are none, but are kept all the same."""
     orphans = {entry.path for entry in there.orphans}
     only_orphans = all(entry.path in orphans for entry in there.entries)
-    if required or not only_orphans:
-        _refuse_to_start_from_zero(there, run, met, required=required)
+    if request.required or not only_orphans:
+        _refuse_to_start_from_zero(there, run, met, required=request.required)
     # A new id, so that nothing of the run that lost its checkpoints is written over.
     gone = f"{there.shelf} belongs to run {run.run}, of which it holds no checkpoint; a new run begins."
     return Plan(
         shelf=there.shelf,
-        run=runfile.new_run(),
+        run=runfile.new_run(request.called),
         start=None,
         aside=tuple(met.aside(there)),
         reason="damaged",

@@ -6,8 +6,10 @@ halfway can neither mix two runs nor bring abandoned files back: the next start 
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -17,11 +19,12 @@ from ganguard.errors import NoCheckpoint, UnreadableCheckpoint, UsageError
 from ganguard.store import durable, names, set_aside
 from ganguard.store.catalog import Catalog, newest_first
 from ganguard.store.durable import why
-from ganguard.store.pair import HISTORY, Pair
+from ganguard.store.pair import HISTORY, Pair, clean
 from ganguard.store.shelf import Shelf, at
 from ganguard.store.summary import NOTHING, Lineage, Summary, lineage_from_json, pair_from_json
 
 NAME = "run.json"
+_LONGEST_NAME = 40  # characters in a run's id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +65,11 @@ def spelled(path: Path) -> str:
     return os.path.abspath(path)  # noqa: PTH100  # Path.absolute() keeps "..", resolve() follows the alias
 
 
-def new_run() -> Run:
-    return Run(run=uuid.uuid4().hex[:12])
+def new_run(called: str = "") -> Run:
+    """A run whose id tells a person when it began, and on what: folders are named after it."""
+    name = re.sub(r"[\s_]+", "-", clean(called))[:_LONGEST_NAME] if called else ""  # "_branch_1" follows an id
+    words = (datetime.datetime.now().strftime("%Y%m%d"), name, uuid.uuid4().hex[:8])
+    return Run(run="_".join(filter(None, words)))
 
 
 def read(where: Path | Shelf) -> Run | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ganguard.data import LabelledImages
+from ganguard.data.sketch import Sketch
+from ganguard.data.sources import Entry, Source
 from ganguard.guard import Guard
 from ganguard.metrics import Fid, find_extractor
 from ganguard.networks.cgan import build_critic, build_generator
@@ -25,6 +27,7 @@ from ganguard.reports import console
 from ganguard.reports.training_line import TrainingLine
 from ganguard.store.resume import Request
 from ganguard.store.scheduled import plan_of
+from ganguard.training import run_names, runs_beside
 from ganguard.training.before import range_to_use, settings_before
 from ganguard.training.cgan_config import NOT_OF_THE_RUN, STRUCTURAL, CganConfig
 from ganguard.training.cgan_data import open_data
@@ -45,14 +48,22 @@ class CganTraining:
         config: the settings, checkpoint's values filled in.
         request: what to go on from.
         say: prints a line.
+        check: given the sketch of the images before anything is decoded; may refuse them.
 
     Raises:
         UsageError, DataError: it cannot be trained like that.
         DoesNotFit: not with these settings. That is seen before anything is decoded.
     """
 
-    def __init__(self, config: CganConfig, request: Request, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        config: CganConfig,
+        request: Request,
+        say: Callable[[str], None],
+        check: Callable[[Sketch], None] | None = None,
+    ) -> None:
         self._request = request
+        self._check = check
         self._preset = config.preset
         self._root = Path(config.run_dir)
         self._folder = Path(config.checkpoint_dir or self._root / "checkpoints")
@@ -60,9 +71,17 @@ class CganTraining:
         self._config = config = replace(config, pixel_range=range_to_use(config.pixel_range, self._before))
         with early.preparing(frozenset()):
             self._device = choose_device(config.device, say)
-            self._images = open_data(config, cache_dir=self._root / "cache", say=say, before=self._before)
+            self._images = open_data(
+                config, cache_dir=self._root / "cache", say=say, before=self._before, listed=self._listed
+            )
             self._fid = self._make_fid(say)
             self._build()
+
+    def _listed(self, source: Source, entries: Sequence[Entry]) -> None:
+        sketch = Sketch(source, entries)
+        if self._check is not None:
+            self._check(sketch)
+        self._sketch = sketch.text
 
     def _make_fid(self, say: Callable[[str], None]) -> Fid | None:
         config = self._config
@@ -118,7 +137,8 @@ class CganTraining:
         config = self._config
         recorded = {k: v for k, v in asdict(config).items() if k not in NOT_OF_THE_RUN}
         recorded |= {
-            "data": str(Path(config.data).resolve()) if Path(config.data).exists() else config.data,
+            "data": run_names.place(config.data),
+            runs_beside.SKETCH: self._sketch,
             **self._spec.to_config(),
             "learning_rate": self._preset.learning_rate,
             "critic_steps": self._preset.critic_steps,
@@ -173,7 +193,7 @@ class CganTraining:
                 for epoch in guard.epochs(config.epochs):
                     self._train_epoch(guard, loader, line, reports)
                     reports.epoch_ended(epoch)
-        console.say(f"Finished: {config.epochs} epochs; the newest checkpoint is in {guard.folder}.")
+        console.say(f"Finished: {console.counted(config.epochs, 'epoch')}; the newest checkpoint is in {guard.folder}.")
 
     def _reports(self, guard: Guard, line: TrainingLine) -> CganReports:
         return CganReports(
@@ -189,6 +209,7 @@ class CganTraining:
             fid_every=self._config.fid_every,
             epochs=self._config.epochs,
             device=self._device,
+            images=self._images,
         )
 
     def _train_epoch(self, guard: Guard, loader: DataLoader[Any], line: TrainingLine, reports: CganReports) -> None:
@@ -235,6 +256,6 @@ class CganTraining:
             rate, config, before = self._preset.learning_rate, self._config, self._before
             line.say(
                 f"The learning rate is {rate * now:.4g} now, it was {rate * then:.4g}: its decay ends with epoch "
-                f"{config.epochs} and takes {config.decay_epochs} epochs; before, it was to end with epoch "
-                f"{before['epochs']} and to take {before['decay_epochs']}."
+                f"{config.epochs} and takes {console.counted(config.decay_epochs, 'epoch')}; before, it was to end "
+                f"with epoch {before['epochs']} and to take {before['decay_epochs']}."
             )

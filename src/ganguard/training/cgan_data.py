@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ganguard.data import AttributeTable, LabelledImages, open_images
+from ganguard.data.sources import Entry, Source
 from ganguard.errors import DataError
 from ganguard.training.cgan_config import CganConfig
 
 
 def open_data(
-    config: CganConfig, *, cache_dir: Path, say: Callable[[str], None], before: Mapping[str, Any]
+    config: CganConfig,
+    *,
+    cache_dir: Path,
+    say: Callable[[str], None],
+    before: Mapping[str, Any],
+    listed: Callable[[Source, Sequence[Entry]], None],
 ) -> LabelledImages:
     """Open them, decoding them into the cache where they are not there.
 
     Args:
         before: the settings of the checkpoint that training goes on from; none where it begins.
+        listed: given all of them before anything is decoded; may refuse them.
 
     Raises:
         DataError: they cannot be trained on.
@@ -51,4 +58,5 @@ def open_data(
         max_pixels=config.max_pixels,
         label_names=before.get("label_names") or (),
         say=say,
+        listed=listed,
     )

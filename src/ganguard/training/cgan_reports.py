@@ -9,16 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ganguard.data import LabelledImages
 from ganguard.errors import SaveFailed
 from ganguard.guard import Guard
 from ganguard.metrics import Fid, Score
 from ganguard.networks.cgan_spec import CganSpec
 from ganguard.reports.curves import value_names
-from ganguard.reports.grids import save_grid
+from ganguard.reports.grids import save_grid, save_once
 from ganguard.reports.training_line import TrainingLine
 from ganguard.store.durable import why
 from ganguard.training.best import BestPair
-from ganguard.training.cgan_samples import FixedLatents, make_images
+from ganguard.training.cgan_samples import FixedLatents, make_images, real_images
 from ganguard.training.run_reports import RunReports, own_run
 
 
@@ -34,6 +35,7 @@ class CganReports:
         generator: the averaged one; samples and scores are its.
         fid: None where the run is not scored.
         sample_every, fid_every: epochs; the last one has both in any case. 0: never.
+        images: that are trained on; some are shown beside the samples.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class CganReports:
         fid_every: int,
         epochs: int,
         device: torch.device,
+        images: LabelledImages,
     ) -> None:
         self._guard, self._line, self._root = guard, line, root
         self._spec, self._generator, self._critic = spec, generator, critic
@@ -62,6 +65,23 @@ class CganReports:
         self._best = BestPair(root / "models" / f"cgan_{guard.run}")
         for text in self._best.mend():
             line.say(text)
+        if sample_every:
+            self._show_real(images)
+
+    def _show_real(self, images: LabelledImages) -> None:
+        """Once a run, so that all its samples have one picture beside them."""
+        fixed = self._fixed
+        save_once(
+            self._samples / "real.png",
+            lambda: real_images(images, fixed.labels[: fixed.columns]),
+            columns=fixed.columns,
+            class_names=fixed.names(self._spec),
+            say=self._line.say,
+        )
+
+    @property
+    def _samples(self) -> Path:
+        return self._root / "samples" / f"cgan_{self._guard.run}"
 
     def step(self, step: int, losses: Mapping[str, Tensor]) -> None:
         """Once a batch; ``step`` counts it."""
@@ -97,7 +117,7 @@ class CganReports:
         return every > 0 and (epoch % every == 0 or epoch == self._epochs)
 
     def _sample(self, epoch: int) -> None:
-        path = self._root / "samples" / f"cgan_{self._guard.run}" / f"epoch_{epoch:04d}.png"
+        path = self._samples / f"epoch_{epoch:04d}.png"
         fixed = self._fixed
         images = make_images(self._generator, fixed.latents, fixed.labels, device=self._device)
         try:

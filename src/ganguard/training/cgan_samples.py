@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ganguard.data import LabelledImages
@@ -51,6 +52,28 @@ def grid_columns(images: LabelledImages) -> Tensor:
     combinations, counts = np.unique(images.labels, axis=0, return_counts=True)
     frequent = np.sort(np.argsort(-counts, kind="stable")[:_MOST_COMBINATIONS])
     return torch.from_numpy(combinations[frequent]).float()
+
+
+def real_images(images: LabelledImages, columns: Tensor) -> Tensor:
+    """Real images (rows · columns, C, S, S) in [-1, 1] for a grid like the samples', a column a label vector.
+
+    Of those with a column's labels some are taken, evenly from first to last; the column ends white where there are
+    no more. Nothing is drawn at random.
+    """
+    plain = images.as_stored()
+    grid = torch.ones(_ROWS, len(columns), *plain[0][0].shape)
+    for column, vector in enumerate(columns):
+        having = _having(images, vector)
+        for row, place in enumerate(sorted({row * len(having) // _ROWS for row in range(_ROWS)})[: len(having)]):
+            grid[row, column] = plain[int(having[place])][0] / 127.5 - 1
+    return grid.flatten(0, 1)
+
+
+def _having(images: LabelledImages, vector: Tensor) -> NDArray[np.int64]:
+    """The images with the labels of a label vector."""
+    if images.attributes:
+        return np.flatnonzero((images.labels == vector.numpy()).all(1))
+    return np.flatnonzero(images.labels == int(vector.argmax()))
 
 
 @torch.no_grad()

@@ -22,7 +22,12 @@ _ROWS = 2
 
 
 def compare(
-    files: Sequence[Path], out: Path, *, seed: int | None, device: str = "cpu", say: Callable[[str], None]
+    files: Sequence[Path],
+    out: Path,
+    *,
+    seed: int | None,
+    device: str = "cpu",
+    say: Callable[[str], None],
 ) -> list[str]:
     """Write the picture; returns which files were left out because they are damaged, in words.
 

@@ -25,11 +25,29 @@ def choose_device(name: str, say: Callable[[str], None]) -> torch.device:
             f"The driver sees {', '.join(unused)}, but this PyTorch cannot use it: training would run on the CPU. "
             "Install the build for your card: https://pytorch.org/get-started/locally/"
         )
-    device = torch.device(_best_device()) if name == "auto" else _named_device(name)
+    device = _named_device(best_for(name))
     if device.type == "cpu":
         keep_freed_memory()
     say(f"Training on {device}.")
     return device
+
+
+def use_threads(count: int | None) -> None:
+    """Let this process compute with so many; None leaves it at what torch takes.
+
+    Raises:
+        UsageError: there cannot be so few.
+    """
+    if count is None:
+        return
+    if count < 1:
+        raise UsageError(f"--threads must be at least 1, not {count}.")
+    torch.set_num_threads(count)
+
+
+def best_for(name: str) -> str:
+    """The device's name, that of the best there is for ``auto``."""
+    return _best_device() if name == "auto" else name
 
 
 def _named_device(name: str) -> torch.device:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ganguard.errors import UsageError
 from ganguard.networks.label_rows import Labels
 from ganguard.networks.loaded import LoadedGenerator
+from ganguard.reports.console import counted
 from ganguard.reports.grids import save_grid
 from ganguard.reports.pictures import save_png, to_pictures
 from ganguard.store.durable import why
@@ -75,11 +76,14 @@ def write_pictures(generator: LoadedGenerator, asked: Pictures, out: Path, *, sa
         columns, names = layout(generator, rows, len(grid))
         save_grid(grid, folder / "grid.png", columns=columns, class_names=names)
     except OSError as error:
-        raise UsageError(f"{done} of {asked.count} images are in {folder}, then it failed: {why(error)}.") from error
+        raise UsageError(
+            f"{done} of {counted(asked.count, 'image')} are in {folder}, then it failed: {why(error)}."
+        ) from error
     some = f" (of the first {len(grid)})" if len(grid) < asked.count else ""
-    made = "1 image" if asked.count == 1 else f"{asked.count} images"
-    verb = "is" if asked.count == 1 else "are"
-    say(f"{made} of {generator.origin.position} {verb} in {folder}, a grid{some} in {folder / 'grid.png'}")
+    made = counted(
+        asked.count, f"image of {generator.origin.position} is", f"images of {generator.origin.position} are"
+    )
+    say(f"{made} in {folder}, a grid{some} in {folder / 'grid.png'}")
 
 
 def _chunk(generator: LoadedGenerator, asked: Pictures, first: int, count: int) -> Tensor:

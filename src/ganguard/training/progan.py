@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ganguard.data import Pyramid, open_pyramid
+from ganguard.data.sketch import Sketch
+from ganguard.data.sources import Entry, Source
 from ganguard.guard import Guard
 from ganguard.networks.ema import GeneratorAverage
 from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator, size_of
 from ganguard.protection import early
 from ganguard.reports import console
+from ganguard.reports.grids import save_once
 from ganguard.reports.training_line import TrainingLine
 from ganguard.session import ON_USR1
 from ganguard.store import durable
@@ -26,11 +29,11 @@ from ganguard.store.durable import why
 from ganguard.store.resume import Request
 from ganguard.store.scheduled import plan_of
 from ganguard.store.shelf import Shelf
-from ganguard.training import progan_start
+from ganguard.training import progan_start, run_names, runs_beside
 from ganguard.training.before import range_to_use, settings_before
 from ganguard.training.devices import choose_device
 from ganguard.training.progan_config import NOT_OF_THE_RUN, STRUCTURAL, ProganConfig
-from ganguard.training.progan_samples import FixedLatents, save_samples
+from ganguard.training.progan_samples import FixedLatents, grid_shape, real_images, save_samples
 from ganguard.training.progan_schedule import Phase, Schedule, Stage, frozen, in_epochs, in_images
 from ganguard.training.progan_step import HALF_LIFE_IMAGES, Growth, ProgressiveStep, Weights, make_optimizers
 from ganguard.training.progan_trial import Trials
@@ -63,7 +66,9 @@ def schedule_of(config: ProganConfig, growth: Growth, *, images: int, seen: int)
     return frozen(asked, growth.begun, seen)
 
 
-def _open_data(config: ProganConfig, say: Callable[[str], None]) -> Pyramid:
+def _open_data(
+    config: ProganConfig, say: Callable[[str], None], listed: Callable[[Source, Sequence[Entry]], None]
+) -> Pyramid:
     return open_pyramid(
         config.data_dir,
         largest=config.image_size,  # the same as long as the run lives: smaller sizes are means of it
@@ -75,6 +80,7 @@ def _open_data(config: ProganConfig, say: Callable[[str], None]) -> Pyramid:
         pixel_range=config.pixel_range,
         max_pixels=config.max_pixels,
         say=say,
+        listed=listed,
     )
 
 
@@ -85,22 +91,36 @@ class ProganTraining:
         config: the settings, checkpoint's values filled in.
         request: what to go on from.
         say: prints a line.
+        check: given the sketch of the images before anything is decoded; may refuse them.
 
     Raises:
         UsageError, DataError: it cannot be trained like that.
         DoesNotFit: not with these settings. That is seen before anything is decoded.
     """
 
-    def __init__(self, config: ProganConfig, request: Request, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        config: ProganConfig,
+        request: Request,
+        say: Callable[[str], None],
+        check: Callable[[Sketch], None] | None = None,
+    ) -> None:
         before = settings_before(Shelf(Path(config.weights_dir), config.layout), request, asdict(config), STRUCTURAL)
         self._config = config = replace(config, pixel_range=range_to_use(config.pixel_range, before))
         self._request = request
         self._say = say
+        self._check = check
         self._saving_signals = ON_USR1[config.on_usr1]
         with early.preparing(self._saving_signals):
             self._device = choose_device(config.device, say)
-            self._pyramid = _open_data(config, say)
+            self._pyramid = _open_data(config, say, self._listed)
             self._build()
+
+    def _listed(self, source: Source, entries: Sequence[Entry]) -> None:
+        sketch = Sketch(source, entries)
+        if self._check is not None:
+            self._check(sketch)
+        self._sketch = sketch.text
 
     def _build(self) -> None:
         config = self._config
@@ -131,7 +151,8 @@ class ProganTraining:
             "network": "progan",
             "img_size": config.image_size,
             "pixel_range": self._pyramid.pixel_range,
-            "data": str(Path(config.data_dir).resolve()) if Path(config.data_dir).exists() else config.data_dir,
+            "data": run_names.place(config.data_dir),
+            runs_beside.SKETCH: self._sketch,
         }
         parts = {
             "generator": self._generator,
@@ -228,6 +249,7 @@ class ProganTraining:
         line.say(f"{size_of(phase.level)} px {verb}: epochs {guard.epoch} to {last}.")
         fitting = self._growth.fitting
         self._step.piece = min(self._pieces[phase.level], fitting or self._pieces[phase.level])
+        self._show_real(guard, size_of(phase.level), line)
         loader = self._loader(phase.level)
         for epoch in guard.epochs(last):
             self._train_epoch(guard, schedule, phase, loader, line)
@@ -257,7 +279,8 @@ class ProganTraining:
                 break  # a level that is counted in images ends within a pass
         if latest:
             float(latest["loss_d"])  # waits for the device
-            guard.log(images_per_second=(guard.images - seen_before) / (time.monotonic() - began))
+            speed = (guard.images - seen_before) / (time.monotonic() - began)
+            guard.log(images_per_second=speed, image_size=size_of(phase.level))
 
     def _loader(self, level: int) -> DataLoader[Any]:
         config, images = self._config, self._pyramid.level(size_of(level))
@@ -274,16 +297,24 @@ class ProganTraining:
     def _fewer(self, piece: int) -> None:
         self._growth.fitting = piece
         self._say(
-            f"Out of memory: from now on {piece} image{'s' if piece > 1 else ''} at once, and more of them to a step. "
+            f"Out of memory: from now on {console.counted(piece, 'image')} at once, and more of them to a step. "
             "Nothing is lost; the step is made again."
         )
+
+    def _samples(self, guard: Guard) -> Path:
+        return Path(self._config.output_dir) / f"progan_{self._config.layout.name}_{guard.run}"
+
+    def _show_real(self, guard: Guard, size: int, line: TrainingLine) -> None:
+        """Once a run and size, so that all its samples have one picture beside them."""
+        path = self._samples(guard) / f"real_{size:04d}px.png"
+        columns, _ = grid_shape(size)
+        save_once(path, lambda: real_images(self._pyramid.level(size), size), columns=columns, say=line.say)
 
     def _sample(self, guard: Guard, phase: Phase, epoch: int, line: TrainingLine, *, level_ends: bool) -> None:
         every = self._config.sample_every
         if not level_ends and (not every or epoch % every):
             return
-        folder = Path(self._config.output_dir) / f"progan_{self._config.layout.name}_{guard.run}"
-        path = folder / f"epoch_{epoch:04d}_{size_of(phase.level):04d}px.png"
+        path = self._samples(guard) / f"epoch_{epoch:04d}_{size_of(phase.level):04d}px.png"
         stage = Stage(phase.level, phase.alpha(guard.images))
         try:
             save_samples(self._average.module, self._fixed, stage, path, piece=self._step.piece)

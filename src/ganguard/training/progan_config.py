@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Self, get_args, get_type_hints
 
 from ganguard.errors import UsageError
-from ganguard.store.pair import HISTORY, Pair, name_of
+from ganguard.reports.console import counted
+from ganguard.store.pair import HISTORY, Pair
 from ganguard.store.scheduled import interval
 from ganguard.training.ranges import checked_range
+from ganguard.training.run_names import name_for
 
 SMALLEST, LARGEST = 4, 1024
 SIZES = tuple(SMALLEST << level for level in range(9))
@@ -49,6 +51,9 @@ class ProganConfig:
     """
 
     data_dir: str = _option("emoji", "a folder (or .zip) of images, or the built-in emoji", metavar="DIR")
+    run_name: str | None = _option(
+        None, "what the run's files are called (default: after DATA_DIR: cats/train is cats)", metavar="NAME"
+    )
     weights_dir: str = _option("weights", "where the checkpoints go", metavar="DIR")
     output_dir: str = _option("samples", "where grids and generated images go", metavar="DIR")
     logs_dir: str = _option("logs", "where curves, TensorBoard and the journal go", metavar="DIR")
@@ -95,10 +100,10 @@ class ProganConfig:
         None, "and this critic file, where the first is an older one", metavar="FILE"
     )
     checkpoint_gen_save: str | None = _option(
-        None, "fixed name of the newest generator (default: generator_DATA_local.pth)", metavar="NAME"
+        None, "fixed name of the newest generator (default: generator_NAME_local.pth)", metavar="NAME"
     )
     checkpoint_critic_save: str | None = _option(
-        None, "fixed name of the newest critic (default: critic_DATA_local.pth)", metavar="NAME"
+        None, "fixed name of the newest critic (default: critic_NAME_local.pth)", metavar="NAME"
     )
     sample_every: int = _option(1, "write a grid of samples every so many epochs; 0: only at each size's end")
     limit_images: int | None = _option(None, "train on at most so many images")
@@ -161,8 +166,8 @@ class ProganConfig:
     def _check_levels(self) -> None:
         if len(self.batch_sizes) < self.levels:
             raise UsageError(
-                f"{_named('batch_sizes')} has {len(self.batch_sizes)} numbers for the {self.levels} sizes up to "
-                f"{SIZES[self.levels - 1]} px: give one for each size from 4 px on."
+                f"{_named('batch_sizes')} has {counted(len(self.batch_sizes), 'number')} for the {self.levels} "
+                f"sizes up to {SIZES[self.levels - 1]} px: give one for each size from 4 px on."
             )
         if self.first_level >= self.levels:
             raise UsageError(
@@ -177,10 +182,9 @@ class ProganConfig:
 
     @property
     def layout(self) -> Pair:
-        """How the checkpoints of this data folder are called, apart from those of other folders."""
-        data = Path(self.data_dir)
+        """How the checkpoints of this run are called, apart from those of others in the folder."""
         return Pair(
-            name=name_of(data.with_suffix("") if data.suffix.lower() == ".zip" else data),
+            name=self.run_name or name_for(self.data_dir),
             head_alias=self._in_weights(self.checkpoint_gen_save),
             companion_alias=self._in_weights(self.checkpoint_critic_save),
         )
@@ -285,6 +289,7 @@ STRUCTURAL = ("img_size", "channels_img", "in_channels", "z_dim", "seed", "pixel
 """What must be the same at resume; the rest may change, and is printed where it does."""
 
 NOT_OF_THE_RUN = (
+    "run_name",
     "weights_dir",
     "output_dir",
     "logs_dir",

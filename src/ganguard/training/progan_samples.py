@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ganguard.data import UnlabelledImages
 from ganguard.networks.latents import draw_latents
 from ganguard.networks.progressive import size_of
 from ganguard.reports.grids import save_grid
@@ -45,6 +46,19 @@ def pictures(generator: nn.Module, latents: Tensor, stage: Stage, *, piece: int)
         generator(some.to(device), level=stage.level, alpha=stage.alpha).cpu() for some in torch.split(latents, piece)
     ]
     return torch.cat(made)
+
+
+def real_images(images: UnlabelledImages, size: int) -> Tensor:
+    """Real images (B, C, S, S) in [-1, 1] for a grid like that of the samples, evenly from first to last.
+
+    Where there are fewer, the grid ends white. Nothing is drawn at random.
+    """
+    columns, rows = grid_shape(size)
+    cells = columns * rows
+    chosen = images.as_stored().__getitems__(sorted({cell * len(images) // cells for cell in range(cells)}))
+    grid = torch.ones(cells, *chosen.shape[1:])
+    grid[: len(chosen)] = chosen / 127.5 - 1
+    return grid
 
 
 def save_samples(generator: nn.Module, fixed: FixedLatents, stage: Stage, path: Path, *, piece: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator, size_of
-from ganguard.reports.console import duration, size
+from ganguard.reports.console import counted, duration, size
 from ganguard.training.progan_config import SIZES, ProganConfig
 from ganguard.training.progan_schedule import Phase, Schedule
 
@@ -113,8 +113,8 @@ def sizes_left_out(config: ProganConfig) -> list[str]:
         return []
     if given <= last:
         return [
-            f"The networks go up to {SIZES[last]} px and PROGRESSIVE_EPOCHS has {given} numbers: the training ends at "
-            f"{SIZES[given - 1]} px."
+            f"The networks go up to {SIZES[last]} px and PROGRESSIVE_EPOCHS has {counted(given, 'number')}: the "
+            f"training ends at {SIZES[given - 1]} px."
         ]
     if given > last + 1:
         return [

@@ -51,7 +51,8 @@ class Snapshot:
     def _body(self, summary: Summary) -> dict[str, Any]:
         about = {
             "progress": {**vars(self.position), "fingerprint": self.feeds.fingerprint, "seed": self.seed},
-            "history": self.history.state(),
+            # Its means and score stand in the summary too, unless they are too long for that.
+            "history": {**self.history.state(), "means": summary.means, "score": summary.score},
             "best": self.history.best,
             "config": self.config,
             "constructed": self.constructed,

@@ -13,6 +13,7 @@ from torch import nn
 
 from ganguard import state
 from ganguard.errors import RefusedCheckpoint, UnreadableCheckpoint, UsageError
+from ganguard.store import body
 
 
 def through_a_file(value):
@@ -153,17 +154,17 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
 
     torch.save({"net": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(RefusedCheckpoint):
-        state.load_file(tmp_path / "evil.pth")
+        body.load_file(tmp_path / "evil.pth")
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_file_that_is_none_is_unreadable(tmp_path):
     (tmp_path / "text.pth").write_text("hello")
     with pytest.raises((UnreadableCheckpoint, RefusedCheckpoint)):
-        state.load_file(tmp_path / "text.pth")
+        body.load_file(tmp_path / "text.pth")
     torch.save([1], tmp_path / "list.pth")
     with pytest.raises(UnreadableCheckpoint, match="a list"):
-        state.load_file(tmp_path / "list.pth")
+        body.load_file(tmp_path / "list.pth")
 
 
 def test_unwrap_goes_through_any_nesting():

@@ -90,9 +90,9 @@ def _work(argv: Sequence[str] | None, prog: str) -> int:
 
 def _recorded(folder: Path, request: Request) -> dict[str, Any]:
     """The settings of the checkpoint that training will go on from: they hold where nothing else was typed."""
-    start = resume.plan(folder, request, verified=False).start
-    config = start.summary.config if start and start.summary else None
-    return {name: value for name, value in (config or {}).items() if name not in NOT_OF_THE_RUN}
+    with running.loading_libraries():  # it takes torch where the settings do not fit into a summary
+        start, settings = resume.settings(folder, request)
+    return options.recorded(CganConfig, settings, NOT_OF_THE_RUN, start)
 
 
 def _train(config: CganConfig, request: Request) -> int:

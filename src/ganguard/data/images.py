@@ -17,6 +17,7 @@ from ganguard.data.listing import balanced_subset, check_classes, counted, list_
 from ganguard.data.opening import check_channels, kind_of, open_stored, telling
 from ganguard.data.sources import Entry, FileSource, Listing, name_bytes
 from ganguard.errors import DataError
+from ganguard.reports import console
 
 
 def open_images(
@@ -30,7 +31,7 @@ def open_images(
     attributes: AttributeTable | None = None,
     flip: bool = False,
     root: Path | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = console.say,
 ) -> LabelledImages:
     """Open a set of labelled images, decoding it into a cache where there is none.
 

@@ -15,6 +15,7 @@ from ganguard.data.listing import balanced_subset, list_flat
 from ganguard.data.opening import Stored, check_channels, kind_of, open_stored, telling
 from ganguard.data.sources import Entry, FileSource, Listing, digest
 from ganguard.errors import DataError
+from ganguard.reports import console
 
 SMALLEST = 4
 
@@ -88,7 +89,7 @@ def open_pyramid(
     limit: int | None = None,
     flip: bool = False,
     root: Path | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = console.say,
 ) -> Pyramid:
     """Open a set of images without labels, decoding each once into caches of all sizes where there are none.
 

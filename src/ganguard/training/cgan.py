@@ -67,13 +67,13 @@ class CganTraining:
 
     def _settings_before(self) -> dict[str, Any]:
         """Those of the checkpoint that training goes on from; none where it begins."""
-        config, start = self._config, resume.plan(self._folder, self._request, verified=False).start
-        if start is None or start.summary is None or start.summary.config is None:
+        start, before = resume.settings(self._folder, self._request)
+        if start is None:
             return {}
-        asked = {name: value for name, value in asdict(config).items() if value is not None}
-        stored = {name: value for name, value in start.summary.config.items() if name in STRUCTURAL}
+        asked = {name: value for name, value in asdict(self._config).items() if value is not None}
+        stored = {name: value for name, value in before.items() if name in STRUCTURAL}
         restoring.require_settings(start.path.name, stored, asked, frozenset())
-        return start.summary.config
+        return before
 
     def _make_fid(self, say: Callable[[str], None]) -> Fid | None:
         config = self._config

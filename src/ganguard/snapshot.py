@@ -38,6 +38,7 @@ class Snapshot:
 
     def take(self, kind: Kind, *, parent: str, finite: bool, milestone: bool) -> list[File]:
         """The files of a checkpoint, its head last. The tensors are the live ones: write before training goes on."""
+        self.history.sync()  # a checkpoint that survives a power cut has its lines in the journal
         p = self.position
         names = self.shelf.file_names(kind, epoch=p.epoch, batch=p.batch, step=p.step)
         summary = replace(self._summary(kind, parent=parent), name=names[-1], finite=finite, milestone=milestone)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ganguard.cli import options, running
-from ganguard.errors import EXIT_NO_CHECKPOINT, EXIT_USAGE, UsageError
+from ganguard.errors import EXIT_NO_CHECKPOINT, EXIT_USAGE, CheckpointError, UsageError
 from ganguard.reports import best_pair, checkpoint_list, console
-from ganguard.store import backup, catalog, names, removal, retention, runfile, verdicts
+from ganguard.store import backup, catalog, names, removal, retention, runfile, spared, verdicts
 from ganguard.store.catalog import Catalog, Entry
 from ganguard.store.envelope import State
 from ganguard.store.pair import HISTORY
 from ganguard.store.reading import open_regular
 from ganguard.store.retention import Policy
+from ganguard.store.summary import Summary
 
 _EPILOG = """\
 Safe beside a running training. FILE is a path, or a name in the checkpoint folder. Of a checkpoint of two files
@@ -147,7 +149,7 @@ def _show(file: Path, *, as_json: bool) -> int:
     if best is not None:
         values |= {"state": best.words, **best.told}
     if entry.summary is not None:
-        values |= dataclasses.asdict(entry.summary)
+        values |= dataclasses.asdict(_summary(entry))
     if as_json:
         _print(values, (), as_json=True)
         return 0
@@ -158,6 +160,16 @@ def _show(file: Path, *, as_json: bool) -> int:
     if entry.summary is None and best is None:
         console.say("It carries no summary: an older script wrote it, or its end was lost.")
     return 0
+
+
+def _summary(entry: Entry) -> Summary:
+    """All that a checkpoint says of itself, also what is only in its body, where that can be read."""
+    assert entry.summary is not None  # it was looked at
+    try:
+        return spared.whole(entry) or entry.summary
+    except CheckpointError as error:
+        console.say(f"What did not fit into its summary is not shown: {error}", stream=sys.stderr)
+        return entry.summary
 
 
 def _verify(files: list[Path], folder: Path, *, as_json: bool) -> int:

@@ -6,17 +6,18 @@ A pipe would be waited for without end, a device may never end, and opening one 
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 SMALL = 16 << 20  # bytes: what JSON and settings never reach
 _FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 
 
-def open_regular(path: Path, flags: int = os.O_RDONLY) -> BinaryIO:
+def open_regular(path: Path, flags: int = os.O_RDONLY) -> io.FileIO:
     """Open a regular file, unbuffered and without ever waiting for it.
 
     Args:
@@ -35,7 +36,7 @@ def open_regular(path: Path, flags: int = os.O_RDONLY) -> BinaryIO:
         _require_regular(os.fstat(descriptor), path)  # another may have taken the name since
         writes = flags & (os.O_WRONLY | os.O_RDWR)
         mode = "rb" if not writes else "ab" if flags & os.O_APPEND else "rb+"
-        return cast(BinaryIO, open(descriptor, mode, buffering=0))  # noqa: PTH123  # a descriptor, not a path
+        return cast(io.FileIO, open(descriptor, mode, buffering=0))  # noqa: PTH123  # a descriptor, not a path
     except BaseException:
         os.close(descriptor)
         raise

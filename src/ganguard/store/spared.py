@@ -63,7 +63,8 @@ def _in_body(loaded: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _filled(summary: Summary, found: Mapping[str, Any], path: Path) -> Summary:
-    full = replace(summary, **{name: found[name] for name in summary.spared if found[name] is not None})
+    more = {name: found[name] for name in summary.spared if found[name] is not None}
+    full = replace(summary, **more, spared=())
     if not is_well_formed(full):
         raise UnreadableCheckpoint(
             f"{path} was not written by ganguard: what it says of itself makes no sense. Name another checkpoint."

@@ -27,6 +27,7 @@ from ganguard.reports.training_line import TrainingLine
 from ganguard.store import resume
 from ganguard.store.resume import Request
 from ganguard.store.scheduled import plan_of
+from ganguard.training import failing
 from ganguard.training.cgan_config import NOT_OF_THE_RUN, STRUCTURAL, CganConfig
 from ganguard.training.cgan_data import open_data
 from ganguard.training.cgan_reports import CganReports
@@ -177,7 +178,7 @@ class CganTraining:
         loader, config = self._loader(), self._config
         with TrainingLine(len(self._images), config.epochs) as line:
             guard = self._guard(line)
-            with guard, contextlib.closing(self._reports(guard, line)) as reports:
+            with failing.in_words(), guard, contextlib.closing(self._reports(guard, line)) as reports:
                 guarded()
                 self._tell_learning_rate(guard, line)
                 for epoch in guard.epochs(config.epochs):

@@ -25,7 +25,7 @@ from ganguard.store import durable
 from ganguard.store.durable import why
 from ganguard.store.resume import Request
 from ganguard.store.scheduled import plan_of
-from ganguard.training import progan_start
+from ganguard.training import failing, progan_start
 from ganguard.training.devices import choose_device
 from ganguard.training.progan_config import NOT_OF_THE_RUN, STRUCTURAL, ProganConfig
 from ganguard.training.progan_samples import FixedLatents, save_samples
@@ -165,7 +165,7 @@ class ProganTraining:
 
     def _train(self, guarded: Callable[[], None]) -> None:
         plain, images = self._say, len(self._pyramid)
-        with self._guard() as guard:
+        with failing.in_words(), self._guard() as guard:
             guarded()
             schedule = schedule_of(self._config, self._growth, images=images, seen=guard.images)
             self._growth.adjust(schedule)

@@ -95,7 +95,9 @@ def _is_sum(value: Any) -> bool:
 
 
 _KEYS: dict[str, Check] = {
-    "progress": record(**dict.fromkeys(_COUNTS, is_count), seed=or_none(_is_seed), fingerprint=or_none(is_text)),
+    "progress": all_of(
+        record(**dict.fromkeys(_COUNTS, is_count), seed=or_none(_is_seed), fingerprint=or_none(is_text)), is_json
+    ),
     "history": all_of(
         having("epochs", "sums"),
         record(
@@ -109,5 +111,7 @@ _KEYS: dict[str, Check] = {
     "config": or_none(all_of(table_of(is_json), is_json)),
     "constructed": table_of(list_of(table_of(_is_option))),
     "random": or_none(_are_streams),
-    "ganguard": record(run=is_text, branch=is_count, threads=or_none(_is_threads), versions=table_of(is_text)),
+    "ganguard": all_of(
+        record(run=is_text, branch=is_count, threads=or_none(_is_threads), versions=table_of(is_text)), is_json
+    ),
 }

@@ -117,9 +117,10 @@ def begin(shelf: Shelf, request: Request, parts: Mapping[str, Any]) -> Beginning
         translated, notes = older.translate(files, parts, pair, request.begins_at or {})
         content.check(translated, start.path)
         return Beginning(plan, translated, notes, translated=True)
+    for file, holds in ((start.path, loaded), *zip((c.path for c in plan.companions), others, strict=True)):
+        content.check(holds, file)
     if pair is not None and "state_dict" in loaded:
         loaded = pairing.join(pair, loaded, others, start.path)
-    content.check(loaded, start.path)
     return Beginning(plan, loaded)
 
 

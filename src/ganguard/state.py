@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -60,8 +60,8 @@ def check_parts(parts: Mapping[str, Any]) -> None:
             ) from error
 
 
-def _weightless(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.empty_like(tensor, device="meta")
+def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
 
 
 def _emptied(tensor: torch.Tensor) -> torch.Tensor:
@@ -149,10 +149,19 @@ def capture(parts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: to_plain(unwrap(part).state_dict(), name) for name, part in parts.items()}
 
 
+def rows_like(mine: torch.Tensor, stored: Any) -> torch.Tensor:
+    """A part's rows as a checkpoint holds them, which may be more or fewer. Raises ValueError where they are none."""
+    alike = isinstance(stored, torch.Tensor) and stored.ndim == mine.ndim and len(stored) > 0
+    if not alike or _shape(stored[:1]) != _shape(mine[:1]) or stored.dtype != mine.dtype:
+        raise ValueError(f"{_shape(stored)} in place of {_shape(mine)}")
+    rows: torch.Tensor = stored
+    return rows
+
+
 def tensor_bytes(value: Any) -> int:
     """Bytes of all tensors within a plain value: about the size of its file."""
     if isinstance(value, torch.Tensor):
-        return value.nbytes
+        return sum(dense.nbytes for dense in dense_of(value))
     if isinstance(value, Mapping):
         return sum(tensor_bytes(v) + 400 for v in value.values())
     if isinstance(value, list | tuple):
@@ -164,7 +173,7 @@ def expected_bytes(parts: Mapping[str, Any]) -> int:
     """About how large a checkpoint will be, with what an optimizer will hold after its first step."""
     total = 0
     for part in map(unwrap, parts.values()):
-        total += tensor_bytes(to_plain(part.state_dict(), "", keep=_weightless))
+        total += tensor_bytes(to_plain(part.state_dict(), "", keep=_as_it_is))
         if isinstance(part, torch.optim.Optimizer) and not part.state:
             total += sum(_moments(group) * sum(p.nbytes for p in group["params"]) for group in part.param_groups)
     return total
@@ -188,6 +197,8 @@ def differences(parts: Mapping[str, Any], loaded: Mapping[str, Any]) -> list[str
             lines += [f"{name}: {line}" for line in _module_differences(part, loaded[name])]
         elif isinstance(part, torch.optim.Optimizer):
             lines += [f"{name}: {line}" for line in _optimizer_differences(part, loaded[name])]
+        elif isinstance(part, torch.optim.lr_scheduler.LRScheduler):
+            lines += [f"{name}: {line}" for line in _scheduler_differences(part.state_dict(), loaded[name])]
     return lines
 
 
@@ -231,13 +242,27 @@ def _optimizer_differences(optimizer: torch.optim.Optimizer, stored: Mapping[str
             if not _is_of_the_same_form(mine[key], theirs[key]):
                 yield f"{key} is {_shape(mine[key])} here and {_shape(theirs[key])} in the checkpoint"
         for index, parameter in zip(theirs["params"], mine["params"], strict=True):
-            for what in _unfit(parameter, states.get(index) or {}, adam=type(optimizer) in _ADAMS):
+            needed = _OF_ADAM if type(optimizer) in _ADAMS else set[str]()
+            needed = needed | ({"max_exp_avg_sq"} if needed and theirs.get("amsgrad") is True else set())
+            for what in _unfit(parameter, states.get(index) or {}, needed):
                 yield f"of parameter {index}, {what}"
 
 
-def _unfit(parameter: torch.Tensor, held: Mapping[str, Any], *, adam: bool) -> Iterator[str]:
+def _scheduler_differences(here: Any, stored: Any) -> Iterator[str]:
+    """Numbers that are none in the checkpoint: torch would stumble over them at the next step."""
+    if isinstance(here, dict) and isinstance(stored, dict):
+        for key in set(here) & set(stored):
+            yield from (f"{key}{what}" for what in _scheduler_differences(here[key], stored[key]))
+    elif isinstance(here, list) and isinstance(stored, list):
+        for mine, theirs in zip(here, stored, strict=False):
+            yield from _scheduler_differences(mine, theirs)
+    elif not _is_of_the_same_form(here, stored):
+        yield f" is {_shape(here)} here and {_shape(stored)} in the checkpoint"
+
+
+def _unfit(parameter: torch.Tensor, held: Mapping[str, Any], needed: Set[str]) -> Iterator[str]:
     """What an optimizer cannot go on with, of what it held of a parameter."""
-    if held and adam and (lacking := _OF_ADAM - set(held)):
+    if held and (lacking := needed - set(held)):
         yield f"{', '.join(sorted(lacking))} is not in the checkpoint"
     for key, value in held.items():
         if not _may_be_of(parameter, key, value):
@@ -262,6 +287,10 @@ def _is_of_the_same_form(mine: Any, theirs: Any) -> bool:
     if isinstance(mine, list | tuple):
         same = isinstance(theirs, list | tuple) and len(mine) == len(theirs)
         return same and all(map(_is_of_the_same_form, mine, theirs))
+    if isinstance(mine, bool):
+        return isinstance(theirs, bool)
+    if mine is None:
+        return theirs is None or isinstance(theirs, str) or _is_single(theirs)
     return _is_single(theirs) or not _is_single(mine)
 
 
@@ -272,9 +301,9 @@ def _is_single(value: Any) -> bool:
 def _may_be_of(parameter: torch.Tensor, key: str, value: Any) -> bool:
     """Whether an optimizer may keep this of a parameter: moments have its shape, a count of steps is a number."""
     if key == "step":
-        return _is_single(value)
+        return _is_single(value) and float(value) >= 0
     if key in _MOMENTS:
-        return value is None or _shape(value) == _shape(parameter)
+        return _shape(value) == _shape(parameter) or (value is None and key == "momentum_buffer")
     return not isinstance(value, torch.Tensor) or not value.ndim or value.shape == parameter.shape
 
 

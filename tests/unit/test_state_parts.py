@@ -2,6 +2,7 @@
 
 import enum
 import io
+import math
 from collections import OrderedDict
 
 import numpy as np
@@ -145,6 +146,43 @@ def test_large_but_finite_parameters_are_finite():
     net = nn.Linear(3, 3)
     net.weight.data.fill_(3e38)
     assert state.all_finite({"net": net})
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        torch.zeros(2).to(torch.float8_e4m3fn),
+        torch.zeros(2, dtype=torch.complex64),
+        torch.eye(2).to_sparse(),
+        torch.eye(2).to_sparse_csr(),
+        torch.zeros(2, device="meta"),
+        torch.empty(2, dtype=getattr(torch, "float4_e2m1fn_x2", torch.float8_e5m2)),
+    ],
+    ids=lambda tensor: f"{tensor.dtype} {tensor.layout} {tensor.device}",
+)
+def test_a_bad_parameter_is_found_beside_an_unusual_one(beside):
+    """One of a kind that torch cannot sum made all others count as finite."""
+    net = nn.Linear(2, 2)
+    net.unusual = nn.Parameter(beside, requires_grad=False)
+    assert state.all_finite({"net": net})
+    with torch.no_grad():
+        net.weight[0, 0] = math.nan
+    assert not state.all_finite({"net": net})
+
+
+@pytest.mark.parametrize("kind", [torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16])
+def test_an_unusual_parameter_that_is_bad_is_found(kind):
+    net = nn.Module()
+    net.p = nn.Parameter(torch.tensor([1.0, math.nan]).to(kind), requires_grad=False)
+    assert not state.all_finite({"net": net})
+    net.p = nn.Parameter(torch.tensor([1.0, 2.0]).to(kind), requires_grad=False)
+    assert state.all_finite({"net": net})
+
+
+def test_sparse_parts_can_be_guarded(tmp_path):
+    holder = nn.Module()
+    holder.register_buffer("table", torch.eye(3).to_sparse())
+    assert state.expected_bytes({"net": holder}) > 0
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path):

@@ -124,6 +124,7 @@ def _from_checkpoint(entry: Entry, notes: tuple[str, ...] = ()) -> LoadedGenerat
     path = entry.path
     if entry.state is State.WHOLE and entry.summary and entry.summary.kind is Kind.COMPANION:
         raise DoesNotFit(f"{path} is the second file of a checkpoint and holds no generator. Name the first.")
+    search.require_readable(entry)
     try:
         summary = from_json(envelope.verify(path))
     except DamagedCheckpoint as error:

@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
         unknown = message.removeprefix("unrecognized arguments: ").split()[0] if "unrecognized" in message else ""
         close = difflib.get_close_matches(unknown, self._option_string_actions, n=1) if unknown else []
         hint = f" Did you mean {close[0]}?" if close else ""
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}.{hint} All options: {self.prog} --help\n")
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}.{hint} All options: {self.prog} --help")
 
 
 def add_options(parser: argparse.ArgumentParser, config: type[Any]) -> None:

@@ -1,6 +1,6 @@
 """Every exception that ganguard raises.
 
-GanguardError                 has an exit code; its text ends in what to do next
+GanguardError                 has an exit code and lines; its text ends in what to do next
 ├── UsageError          2     a wrong or contradicting option, a loop that breaks the contract
 │   └── DataError       2     a data folder or file that cannot be trained on
 ├── CheckpointError     3     no usable checkpoint
@@ -10,7 +10,8 @@ GanguardError                 has an exit code; its text ends in what to do next
 │   ├── RefusedCheckpoint 3   unpickling would need more than plain types and tensors
 │   └── DoesNotFit      3     whole, but made for other networks or another configuration
 ├── FolderInUse         4     another training holds the folder
-└── SaveFailed          6     a checkpoint could not be written
+├── SaveFailed          6     a checkpoint could not be written
+└── TrainingFailed      6     something else than a save failed while training
 
 SystemExit
 ├── Stopped   128 + signal    the run was asked to stop, and has saved
@@ -18,6 +19,8 @@ SystemExit
 """
 
 from __future__ import annotations
+
+from ganguard.printable import one_line
 
 EXIT_USAGE = 2
 EXIT_NO_CHECKPOINT = 3
@@ -27,9 +30,20 @@ EXIT_SIGNAL_BASE = 128
 
 
 class GanguardError(Exception):
-    """Base of all errors; ``exit_code`` is what the commands exit with."""
+    """Base of all errors; ``exit_code`` is what the commands exit with.
+
+    Args:
+        lines: of its text. What they name (a file, a class) may hold anything, and still adds no line to them.
+    """
 
     exit_code = 1
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*lines)
+        self.lines = tuple(one_line(str(line)) for line in lines)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 class UsageError(GanguardError):
@@ -85,6 +99,12 @@ class SaveFailed(GanguardError):
     def __init__(self, message: str, *, needed: int = 0) -> None:
         super().__init__(message)
         self.needed = needed
+
+
+class TrainingFailed(GanguardError):
+    """The system refused something that a step needed; what came after the last save is lost."""
+
+    exit_code = EXIT_NOT_SAVED
 
 
 class Stopped(SystemExit):

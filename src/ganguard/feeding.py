@@ -12,6 +12,8 @@ import torch
 from ganguard import inspection, order, streams
 from ganguard.reports.console import counted
 
+_END = object()
+
 
 @dataclass(frozen=True)
 class Feed:
@@ -90,7 +92,8 @@ class Feeds:
         def following() -> tuple[Any, int] | None:
             for _ in to_skip:  # here, so that a stop is honoured while this takes its time
                 with streams.kept():
-                    next(iterator, None)
+                    if next(iterator, _END) is _END:
+                        break
             for batch in iterator:
                 return batch, _samples_in(batch)
             return None

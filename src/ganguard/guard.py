@@ -216,8 +216,9 @@ class Guard:
             elif not issubclass(kind, Stopped | NotSaved):
                 with contextlib.suppress(RuntimeError):  # the device may be what failed
                     self._session.history.flush()
-                on_disk = self._session.keeper.on_disk()
-                self._say(f"Left by {kind.__name__}; what came after the last save is lost. {on_disk}")
+                keeper = self._session.keeper
+                lost = "what came after the last save is lost" if keeper.unsaved else "the batch under way is lost"
+                self._say(f"Left by {kind.__name__}; {lost}. {keeper.on_disk()}")
 
     def _finish(self) -> None:
         """The loop ended, or was left by break or return."""
@@ -319,7 +320,11 @@ class Guard:
         self._session.keeper.after_step(boundary=self._course.at_boundary)
 
     def log(self, **values: Any) -> None:
-        """Log numbers of the iteration under way; tensors are detached, and the device is not waited for."""
+        """Log numbers of the iteration under way; tensors are detached, and the device is not waited for.
+
+        Raises:
+            UsageError: a value is no single number, or its name is the journal's own: step, epoch, batch, tail, …
+        """
         course = self._course
         p, tail = course.position, course.in_tail
         place = {"step": course.step_under_way, "epoch": p.epoch + 1, "batch": p.batch + (not tail)}

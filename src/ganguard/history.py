@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ganguard.errors import UsageError
-from ganguard.reports.journal import Journal
+from ganguard.reports.journal import OWN_NAMES, Journal
 from ganguard.store.summary import score_kind
 
 _FLUSH_EVERY = 64  # steps between two moments at which the device is waited for
@@ -30,7 +30,12 @@ class History:
         self._about: dict[str, str | int] = {}  # what those scores were made with
 
     def log(self, place: dict[str, int], values: dict[str, Any]) -> None:
-        """Remember the values of the step that is under way. ``place`` leads its journal line."""
+        """Remember the values of the step that is under way. ``place`` leads its journal line.
+
+        Raises:
+            UsageError: a value is no single number, or called like what the journal's lines say of themselves.
+        """
+        _require_free(values)
         for name, value in values.items():
             if isinstance(value, torch.Tensor) and value.numel() != 1:
                 raise UsageError(f"log({name}=…) takes one number, not a tensor of shape {tuple(value.shape)}.")
@@ -58,6 +63,12 @@ class History:
         if self.journal:
             self.journal.write(rows)
 
+    def sync(self) -> None:
+        """Return once the journal is on the medium, as far as it was written."""
+        self.flush()
+        if self.journal:
+            self.journal.sync()
+
     def means(self) -> dict[str, float]:
         """Means of the epoch under way."""
         self.flush()
@@ -69,7 +80,11 @@ class History:
         """Take a score of the state as it is (lower is better); returns whether it is the best of its kind so far.
 
         Scores of another name, or made with something else (``about``), are not compared: the best begins anew.
+
+        Raises:
+            UsageError: as ``log``.
         """
+        _require_free([name])
         self._scores[name] = value
         self._about = dict(about or {})
         self.last_score = {"name": name, "value": value, **place, "about": dict(about or {})}
@@ -123,6 +138,15 @@ class History:
         self._scores = dict(state.get("scores", {}))
         self._about = dict(state.get("about", {}))
         self.best = {"about": {}, **best} if best else None
+
+
+def _require_free(names: Iterable[str]) -> None:
+    """Raises UsageError where a value's name is the journal's own."""
+    for name in OWN_NAMES.intersection(names):
+        raise UsageError(
+            f"A value cannot be called {name!r}: the journal's lines have that name for what they tell themselves. "
+            f"Give it another, such as my_{name}."
+        )
 
 
 def _as_json(numbers: dict[str, float]) -> dict[str, float | str]:

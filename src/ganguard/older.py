@@ -87,7 +87,7 @@ def _fitting(weights: Content, path: Path, parts: Mapping[str, Any]) -> str:
     unfit = {name: state.differences({name: part}, {name: weights}) for name, part in modules.items()}
     closest = min(unfit, key=lambda name: len(unfit[name]), default=None)
     if closest is None or unfit[closest]:
-        raise DoesNotFit(state.mismatch(unfit[closest] if closest else ["there is no network here"], str(path)))
+        raise DoesNotFit(*state.mismatch(unfit[closest] if closest else ["there is no network here"], str(path)))
     return closest
 
 

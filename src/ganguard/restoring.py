@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 import ganguard
-from ganguard import older, options, pairing, state, streams
+from ganguard import content, older, options, pairing, state, streams
 from ganguard.course import Position
 from ganguard.errors import DoesNotFit, SaveFailed, UsageError
 from ganguard.reports.console import counted
-from ganguard.store import aliases, resume
+from ganguard.store import aliases, body, resume
 from ganguard.store.catalog import Entry
 from ganguard.store.durable import why
 from ganguard.store.resume import Plan, Request
@@ -110,13 +110,16 @@ def begin(shelf: Shelf, request: Request, parts: Mapping[str, Any]) -> Beginning
     start = plan.start
     if start is None:
         return Beginning(plan)
-    loaded = state.load_file(start.path)
-    others = [state.load_file(companion.path) for companion in plan.companions]
+    loaded = body.load_file(start.path)
+    others = [body.load_file(companion.path) for companion in plan.companions]
     pair = shelf.pair or (start.summary.pair if start.summary else None)
     if "progress" not in loaded:
         files = [(start.path, loaded), *zip((c.path for c in plan.companions), others, strict=True)]
         translated, notes = older.translate(files, parts, pair, request.begins_at or {})
+        content.check(translated, start.path)
         return Beginning(plan, translated, notes, translated=True)
+    for file, holds in ((start.path, loaded), *zip((c.path for c in plan.companions), others, strict=True)):
+        content.check(holds, file)
     if pair is not None and "state_dict" in loaded:
         loaded = pairing.join(pair, loaded, others, start.path)
     return Beginning(plan, loaded)
@@ -145,7 +148,7 @@ def require_same(
     free = frozenset(may_change)
     changed = require_settings(source, stored, config, free)
     if unfit := state.differences(parts, began.loaded):
-        raise _refusal(state.mismatch(unfit, source))
+        raise _refusal(*state.mismatch(unfit, source))
     if not began.translated:
         _require_the_same_parts(began.loaded, parts, free, source)
     for key in changed:
@@ -163,18 +166,18 @@ def require_settings(source: str, stored: Mapping[str, Any], config: Mapping[str
     compared = {key for key in set(stored) & set(config) if not key.startswith("_")}
     changed = sorted(k for k in compared if json.dumps(stored[k]) != json.dumps(config[k]))
     if refused := [key for key in changed if key not in free]:
-        lines = "\n".join(f"  {key}: {config[key]} here, {stored[key]} in the checkpoint" for key in refused)
         raise _refusal(
-            f"{source} was saved under other settings; nothing was changed:\n{lines}\n"
+            f"{source} was saved under other settings; nothing was changed:",
+            *(f"  {key}: {config[key]} here, {stored[key]} in the checkpoint" for key in refused),
             "To go on with this run, leave that out or set it back. To start afresh (the old run is set aside, not "
-            "lost): --no-checkpoint."
+            "lost): --no-checkpoint.",
         )
     return [key for key in changed if config[key] is not None]
 
 
-def _refusal(text: str) -> DoesNotFit:
+def _refusal(*lines: str) -> DoesNotFit:
     """Whoever wrote the loop sees the note, below the traceback; whoever typed a command does not."""
-    error = DoesNotFit(text)
+    error = DoesNotFit(*lines)
     error.add_note("In a loop of your own, --no-checkpoint is Guard(…, resume=Request(afresh=True)).")
     return error
 
@@ -185,8 +188,9 @@ def _require_the_same_parts(loaded: Mapping[str, Any], parts: Mapping[str, Any],
     lines = [*lacking, *(f"  {name} is in the checkpoint, and no part here" for name in sorted(unknown))]
     if lines:
         raise DoesNotFit(
-            f"{source} holds other parts than this run has; nothing was changed:\n" + "\n".join(lines) + "\n"
-            "Give the same parts. Where one shall really begin anew, or be left behind, name it in may_change."
+            f"{source} holds other parts than this run has; nothing was changed:",
+            *lines,
+            "Give the same parts. Where one shall really begin anew, or be left behind, name it in may_change.",
         )
 
 

@@ -38,6 +38,7 @@ class Snapshot:
 
     def take(self, kind: Kind, *, parent: str, finite: bool, milestone: bool) -> list[File]:
         """The files of a checkpoint, its head last. The tensors are the live ones: write before training goes on."""
+        self.history.sync()  # a checkpoint that survives a power cut has its lines in the journal
         p = self.position
         names = self.shelf.file_names(kind, epoch=p.epoch, batch=p.batch, step=p.step)
         summary = replace(self._summary(kind, parent=parent), name=names[-1], finite=finite, milestone=milestone)
@@ -51,7 +52,8 @@ class Snapshot:
     def _body(self, summary: Summary) -> dict[str, Any]:
         about = {
             "progress": {**vars(self.position), "fingerprint": self.feeds.fingerprint, "seed": self.seed},
-            "history": self.history.state(),
+            # Its means and score stand in the summary too, unless they are too long for that.
+            "history": {**self.history.state(), "means": summary.means, "score": summary.score},
             "best": self.history.best,
             "config": self.config,
             "constructed": self.constructed,

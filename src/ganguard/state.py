@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import io
 import pickle
-import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.parameter import is_lazy
 
-from ganguard.errors import DoesNotFit, RefusedCheckpoint, UnreadableCheckpoint, UsageError
-from ganguard.store.durable import why
+from ganguard.errors import DoesNotFit, UsageError
+from ganguard.store.body import dense_of, in_short
+from ganguard.store.plain import is_number
 
 RESERVED = ("ganguard", "progress", "history", "best", "config", "random", "constructed")
 _PLAIN = (str, bool, int, float, complex, type(None))  # not bytes: torch refuses empty ones
 _OF_SCHEDULERS = {"initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"}  # what those add to a group
+_ADAMS = (torch.optim.Adam, torch.optim.AdamW)
+_OF_ADAM = {"step", "exp_avg", "exp_avg_sq"}
+_MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg"}
+_WITHOUT_INFINITY = getattr(torch, "float4_e2m1fn_x2", None)  # nor NaN, and torch can do nothing with it
 _ARRAY = "ganguard.ndarray"  # marks a numpy array that became a tensor
 
 
@@ -53,12 +56,12 @@ def check_parts(parts: Mapping[str, Any]) -> None:
             torch.load(buffer, weights_only=True)
         except pickle.UnpicklingError as error:
             raise UsageError(
-                f"The state of part {name!r} cannot be read back as plain data: {_short(error)}"
+                f"The state of part {name!r} cannot be read back as plain data: {in_short(error)}"
             ) from error
 
 
-def _weightless(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.empty_like(tensor, device="meta")
+def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
 
 
 def _emptied(tensor: torch.Tensor) -> torch.Tensor:
@@ -146,10 +149,19 @@ def capture(parts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: to_plain(unwrap(part).state_dict(), name) for name, part in parts.items()}
 
 
+def rows_like(mine: torch.Tensor, stored: Any) -> torch.Tensor:
+    """A part's rows as a checkpoint holds them, which may be more or fewer. Raises ValueError where they are none."""
+    alike = isinstance(stored, torch.Tensor) and stored.ndim == mine.ndim and len(stored) > 0
+    if not alike or _shape(stored[:1]) != _shape(mine[:1]) or stored.dtype != mine.dtype:
+        raise ValueError(f"{_shape(stored)} in place of {_shape(mine)}")
+    rows: torch.Tensor = stored
+    return rows
+
+
 def tensor_bytes(value: Any) -> int:
     """Bytes of all tensors within a plain value: about the size of its file."""
     if isinstance(value, torch.Tensor):
-        return value.nbytes
+        return sum(dense.nbytes for dense in dense_of(value))
     if isinstance(value, Mapping):
         return sum(tensor_bytes(v) + 400 for v in value.values())
     if isinstance(value, list | tuple):
@@ -161,7 +173,7 @@ def expected_bytes(parts: Mapping[str, Any]) -> int:
     """About how large a checkpoint will be, with what an optimizer will hold after its first step."""
     total = 0
     for part in map(unwrap, parts.values()):
-        total += tensor_bytes(to_plain(part.state_dict(), "", keep=_weightless))
+        total += tensor_bytes(to_plain(part.state_dict(), "", keep=_as_it_is))
         if isinstance(part, torch.optim.Optimizer) and not part.state:
             total += sum(_moments(group) * sum(p.nbytes for p in group["params"]) for group in part.param_groups)
     return total
@@ -170,35 +182,6 @@ def expected_bytes(parts: Mapping[str, Any]) -> int:
 def _moments(group: Mapping[str, Any]) -> int:
     """Tensors a parameter: two for Adam and its kin, one for momentum or a mean square."""
     return 2 if "betas" in group else int(bool(group.get("momentum") or "alpha" in group))
-
-
-def load_file(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU without running code from it.
-
-    Raises:
-        RefusedCheckpoint: it holds more than plain types and tensors.
-        UnreadableCheckpoint: it cannot be read, or is no torch file.
-    """
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise RefusedCheckpoint(
-            f"{path} holds more than plain types and tensors ({_short(error)}); it was not opened, since opening it "
-            "could run code from it. Save its state_dicts anew with the script that wrote it."
-        ) from error
-    except OSError as error:
-        raise UnreadableCheckpoint(f"{path} cannot be read: {why(error)}") from error
-    except (RuntimeError, ValueError, KeyError, EOFError, AttributeError, IndexError, TypeError) as error:
-        raise UnreadableCheckpoint(f"{path} is not a file that torch can read: {_short(error)}") from error
-    if not isinstance(loaded, dict):
-        raise UnreadableCheckpoint(f"{path} holds a {type(loaded).__name__} and no dict of parts.")
-    return loaded
-
-
-def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    named = re.search(r"(GLOBAL|Unsupported (global|class|operand))[^.]*?([\w.]+\.[\w.]+)", text)
-    return named.group(3) if named else text[:160]
 
 
 def differences(parts: Mapping[str, Any], loaded: Mapping[str, Any]) -> list[str]:
@@ -214,22 +197,24 @@ def differences(parts: Mapping[str, Any], loaded: Mapping[str, Any]) -> list[str
             lines += [f"{name}: {line}" for line in _module_differences(part, loaded[name])]
         elif isinstance(part, torch.optim.Optimizer):
             lines += [f"{name}: {line}" for line in _optimizer_differences(part, loaded[name])]
+        elif isinstance(part, torch.optim.lr_scheduler.LRScheduler):
+            lines += [f"{name}: {line}" for line in _scheduler_differences(part.state_dict(), loaded[name])]
     return lines
 
 
-def mismatch(lines: list[str], source: str) -> str:
-    """What ``differences`` found, as an error's text."""
-    shown = "\n".join(f"  {line}" for line in lines[:20])
-    more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
-    return (
-        f"{source} was made for other networks; nothing was changed:\n{shown}{more}\n"
-        "Use the settings it was trained with, or start afresh (the old run is set aside, not lost): --no-checkpoint."
-    )
+def mismatch(lines: list[str], source: str) -> list[str]:
+    """What ``differences`` found, as an error's lines."""
+    return [
+        f"{source} was made for other networks; nothing was changed:",
+        *(f"  {line}" for line in lines[:20]),
+        *([f"  and {len(lines) - 20} more"] if len(lines) > 20 else []),
+        "Use the settings it was trained with, or start afresh (the old run is set aside, not lost): --no-checkpoint.",
+    ]
 
 
 def _module_differences(module: torch.nn.Module, stored: Mapping[str, Any]) -> Iterator[str]:
     here = module.state_dict()
-    for key in sorted(set(here) | set(stored)):
+    for key in sorted(set(here) | set(stored), key=str):
         mine, theirs = here.get(key), stored.get(key)
         if key not in stored:
             yield f"{key} {_shape(mine)} is not in the checkpoint"
@@ -241,7 +226,10 @@ def _module_differences(module: torch.nn.Module, stored: Mapping[str, Any]) -> I
 
 def _optimizer_differences(optimizer: torch.optim.Optimizer, stored: Mapping[str, Any]) -> Iterator[str]:
     """What torch would load without a word, or only refuse once other parts are changed."""
-    here, there = optimizer.param_groups, stored.get("param_groups", [])
+    here, there, states = optimizer.param_groups, stored.get("param_groups", []), stored.get("state", {})
+    if not _are_groups(there) or not _are_states(states):
+        yield "no state of an optimizer in the checkpoint"
+        return
     counts = [len(group["params"]) for group in here], [len(group["params"]) for group in there]
     if counts[0] != counts[1]:
         yield f"groups of {counts[0]} parameters here and {counts[1]} in the checkpoint"
@@ -249,15 +237,87 @@ def _optimizer_differences(optimizer: torch.optim.Optimizer, stored: Mapping[str
     for mine, theirs in zip(here, there, strict=True):
         # Newer versions of torch add options; another kind of optimizer lacks some as well.
         if set(mine) - set(theirs) and (lacking := set(theirs) - set(mine) - {"param_names"} - _OF_SCHEDULERS):
-            yield f"another kind of optimizer: {', '.join(sorted(lacking))} only in the checkpoint"
+            yield f"another kind of optimizer: {', '.join(sorted(map(str, lacking)))} only in the checkpoint"
+        for key in sorted(set(mine) & set(theirs) - {"params"}):
+            if not _is_of_the_same_form(mine[key], theirs[key]):
+                yield f"{key} is {_shape(mine[key])} here and {_shape(theirs[key])} in the checkpoint"
         for index, parameter in zip(theirs["params"], mine["params"], strict=True):
-            for key, value in stored.get("state", {}).get(index, {}).items():
-                if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
-                    yield f"{key} of parameter {index} is {_shape(value)} for {_shape(parameter)} here"
+            needed = _OF_ADAM if type(optimizer) in _ADAMS else set[str]()
+            needed = needed | ({"max_exp_avg_sq"} if needed and theirs.get("amsgrad") is True else set())
+            for what in _unfit(parameter, states.get(index) or {}, needed):
+                yield f"of parameter {index}, {what}"
+
+
+def _scheduler_differences(here: Any, stored: Any) -> Iterator[str]:
+    """Numbers that are none in the checkpoint: torch would stumble over them at the next step."""
+    if isinstance(here, dict) and isinstance(stored, dict):
+        for key in set(here) & set(stored):
+            yield from (f"{key}{what}" for what in _scheduler_differences(here[key], stored[key]))
+    elif isinstance(here, list) and isinstance(stored, list):
+        for mine, theirs in zip(here, stored, strict=False):
+            yield from _scheduler_differences(mine, theirs)
+    elif not _is_of_the_same_form(here, stored):
+        yield f" is {_shape(here)} here and {_shape(stored)} in the checkpoint"
+
+
+def _unfit(parameter: torch.Tensor, held: Mapping[str, Any], needed: Set[str]) -> Iterator[str]:
+    """What an optimizer cannot go on with, of what it held of a parameter."""
+    if held and (lacking := needed - set(held)):
+        yield f"{', '.join(sorted(lacking))} is not in the checkpoint"
+    for key, value in held.items():
+        if not _may_be_of(parameter, key, value):
+            yield f"{key} is {_shape(value)} for {_shape(parameter)} here"
+
+
+def _are_groups(stored: Any) -> bool:
+    return isinstance(stored, list) and all(
+        isinstance(group, dict)
+        and isinstance(group.get("params"), list)
+        and all(isinstance(index, int) for index in group["params"])
+        for group in stored
+    )
+
+
+def _are_states(stored: Any) -> bool:
+    return isinstance(stored, dict) and all(isinstance(values, dict) for values in stored.values())
+
+
+def _is_of_the_same_form(mine: Any, theirs: Any) -> bool:
+    """Whether an option is a number where the code's is one, and as many of them."""
+    if isinstance(mine, list | tuple):
+        same = isinstance(theirs, list | tuple) and len(mine) == len(theirs)
+        return same and all(map(_is_of_the_same_form, mine, theirs))
+    if isinstance(mine, bool):
+        return isinstance(theirs, bool)
+    if mine is None:
+        return theirs is None or isinstance(theirs, str) or _is_single(theirs)
+    return _is_single(theirs) or not _is_single(mine)
+
+
+def _is_single(value: Any) -> bool:
+    return is_number(value) or (isinstance(value, torch.Tensor) and value.numel() == 1)
+
+
+def _may_be_of(parameter: torch.Tensor, key: str, value: Any) -> bool:
+    """Whether an optimizer may keep this of a parameter: moments have its shape, a count of steps is a number."""
+    if key == "step":
+        return _is_single(value) and float(value) >= 0
+    if key in _MOMENTS:
+        return _shape(value) == _shape(parameter) or (value is None and key == "momentum_buffer")
+    return not isinstance(value, torch.Tensor) or not value.ndim or value.shape == parameter.shape
 
 
 def _shape(value: Any) -> str:
-    return "x".join(map(str, value.shape)) or "scalar" if isinstance(value, torch.Tensor) else type(value).__name__
+    """A tensor's shape, and what else keeps it from being copied into another; else what kind of value it is."""
+    if not isinstance(value, torch.Tensor):
+        return type(value).__name__
+    shape = "x".join(map(str, value.shape)) or "scalar"
+    unusual = [
+        *([str(value.layout).removeprefix("torch.")] if value.layout is not torch.strided else []),
+        *(["quantized"] if value.is_quantized else []),
+        *(["complex"] if value.is_complex() else []),
+    ]
+    return " ".join([shape, *unusual])
 
 
 def restore(parts: Mapping[str, Any], loaded: Mapping[str, Any], source: str) -> list[str]:
@@ -275,24 +335,35 @@ def restore(parts: Mapping[str, Any], loaded: Mapping[str, Any], source: str) ->
             continue
         try:
             unwrap(part).load_state_dict(from_plain(loaded[name]))
-        except (ValueError, KeyError, RuntimeError, TypeError, IndexError) as error:
-            raise DoesNotFit(f"{name} of {source} does not fit: {_short(error)}") from error
+        except Exception as error:  # a part's own code may raise anything
+            raise DoesNotFit(f"{name} of {source} does not fit: {in_short(error)}") from error
     return told
 
 
 def all_finite(parts: Mapping[str, Any]) -> bool:
-    """Whether every parameter is finite: a cheap sum, looked at closely only on suspicion."""
+    """Whether every parameter is finite."""
     modules = [m for m in map(unwrap, parts.values()) if isinstance(m, torch.nn.Module)]
+    return are_finite(p.detach() for module in modules for p in module.parameters())
+
+
+def are_finite(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether all numbers are finite: a cheap sum, looked at closely only on suspicion."""
     by_device: dict[torch.device, list[torch.Tensor]] = {}
-    for parameter in (p for module in modules for p in module.parameters()):
-        if parameter.is_floating_point() and parameter.numel():
-            by_device.setdefault(parameter.device, []).append(parameter.detach())
+    for tensor in tensors:
+        for numbers in _numbers(tensor):
+            by_device.setdefault(numbers.device, []).append(numbers)
     return all(map(_finite, by_device.values()))
 
 
+def _numbers(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """What of a tensor may not be finite, in types that torch can reckon with."""
+    for dense in () if tensor.is_meta else dense_of(tensor):
+        if dense.is_complex():
+            dense = torch.view_as_real(dense.resolve_conj())
+        if dense.is_floating_point() and dense.numel() and dense.dtype is not _WITHOUT_INFINITY:
+            yield dense if dense.itemsize > 1 else dense.float()  # of one byte it knows nearly nothing
+
+
 def _finite(values: list[torch.Tensor]) -> bool:
-    try:
-        sums = torch.stack([value.sum(dtype=torch.float32) for value in values]).cpu()
-    except (RuntimeError, NotImplementedError):  # an exotic type without a sum
-        return True
+    sums = torch.stack([value.sum(dtype=torch.float32) for value in values]).cpu()
     return bool(torch.isfinite(sums).all()) or all(bool(torch.isfinite(value).all()) for value in values)

@@ -13,6 +13,8 @@ import xxhash
 
 from ganguard.reports.console import counted
 
+OF_THE_HOST = ("python", "numpy", "torch")
+
 
 def derive(*parts: int | str) -> int:
     """A 64-bit seed that depends on every one of ``parts`` and on nothing else."""
@@ -42,6 +44,8 @@ def restore_host(states: dict[str, Any]) -> None:
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = states["numpy"]
+    if not 0 <= position <= len(keys):  # numpy would read behind its array
+        raise ValueError(f"a random stream is at {position} of {len(keys)}")
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     torch.default_generator.set_state(states["torch"])
 
@@ -62,7 +66,7 @@ def restore(states: dict[str, Any]) -> list[str]:
     restore_host(states)
     lost = []
     in_use = dict(_accelerators())
-    for name in sorted(set(states) - {"python", "numpy", "torch"}):
+    for name in sorted(set(states) - set(OF_THE_HOST)):
         module = in_use.get(name)
         if module is None:
             lost.append(f"the random streams of {name}, which is not in use now")

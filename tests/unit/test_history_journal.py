@@ -2,11 +2,14 @@
 
 import json
 import math
+import os
+import resource
 
 import pytest
 import torch
 from systems import needs_posix
 
+from ganguard import Guard
 from ganguard.errors import UsageError
 from ganguard.history import History
 from ganguard.reports.journal import Journal, read
@@ -80,7 +83,6 @@ def test_lines_wait_while_the_disk_takes_none(journal, warned, monkeypatch):
 def test_half_a_line_on_a_disk_that_fills_up_is_taken_back(journal, warned):
     """The limit of the file's size cuts the write in the middle, as a full disk does."""
     journal.write([{"step": 1, "epoch": 1}])
-    import resource
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 7, limits[1]))
@@ -135,3 +137,89 @@ def test_state_and_load_are_inverse(journal):
     for history in (one, other):
         history.end_epoch({"epoch": 1, "step": 1})
     assert one.epochs == other.epochs == [{"epoch": 1, "step": 1, "loss": 2.0, "fid": 3.0}]
+
+
+def broken(journal, number, how):
+    """Put other bytes in a line's place, as a power cut or a bad sector does."""
+    lines = journal.path.read_bytes().splitlines(keepends=True)
+    lines[number] = how(lines[number])
+    journal.path.write_bytes(b"".join(lines))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda line: bytes(len(line)),
+        lambda line: b"\xff" * (len(line) - 1) + b"\n",
+        lambda line: line.replace(b'"step":3', b'"step":"x"'),
+        lambda line: line.replace(b'"step":3', b'"step":9999'),
+        lambda line: b"[" * 100_000 + b"\n",
+        lambda line: b'{"step":' + b"9" * 5000 + b"}\n",
+    ],
+    ids=["zeros", "garbage", "no number", "a later number", "deep", "huge"],
+)
+def test_a_damaged_line_takes_no_other_with_it(journal, warned, how):
+    """Seen: all valid lines after it were moved away, without a word."""
+    journal.write({"step": n, "epoch": 1} for n in range(1, 8))
+    broken(journal, 2, how)
+    aside = journal.cut_back(6, 0)
+    assert steps(journal) == [1, 2, 4, 5, 6]
+    assert [json.loads(line)["step"] for line in journal.path.read_bytes().splitlines()] == [1, 2, 4, 5, 6]
+    assert json.loads(aside.read_bytes().splitlines()[-1])["step"] == 7
+    journal.write([{"step": 7, "epoch": 1}])
+    assert steps(journal) == [1, 2, 4, 5, 6, 7]
+    assert journal.cut_back(7, 0) is None
+
+
+def test_damage_is_told_and_kept(journal, warned):
+    journal.write({"step": n, "epoch": 1} for n in range(1, 5))
+    broken(journal, 1, lambda line: bytes(len(line)))
+    assert journal.cut_back(4, 0) is None
+    assert len(warned) == 1
+    assert "damaged in 1 place" in warned[0]
+    assert "journal_damaged.jsonl" in warned[0]
+    assert journal.path.with_name("journal_damaged.jsonl").exists()
+    journal.cut_back(4, 0)
+    assert len(warned) == 1
+
+
+def test_a_checkpoint_is_on_the_medium_after_the_lines_that_lead_to_it(tmp_path, monkeypatch):
+    """A power cut may otherwise leave a hole: the checkpoint is there, and what was logged before it is not."""
+    synced, real = [], os.fsync
+
+    def fsync(descriptor):
+        info = os.fstat(descriptor)
+        journal = tmp_path / "journal.jsonl"
+        if journal.exists() and os.path.samestat(info, journal.stat()):
+            synced.append(("journal", info.st_size, journal.read_text().count("loss")))
+        else:
+            synced.append(("other", info.st_size, 0))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    said = []
+
+    def say(text):
+        if text.startswith("saved "):
+            told.append([kind for kind, *_ in synced])
+        said.append(text)
+
+    told = []
+    with Guard(tmp_path, {"net": torch.nn.Linear(1, 1)}, save_every_batches=3, say=say) as guard:
+        for _ in guard.steps(6):
+            guard.log(loss=1.0)
+    assert len(told) == 2
+    assert [lines for kind, _, lines in synced if kind == "journal"] == [3, 6]
+    first = told[0]
+    assert "other" in first[first.index("journal") :]  # the checkpoint's own comes after it
+
+
+@pytest.mark.parametrize("name", ["step", "epoch", "batch", "tail", "epoch_end", "savings", "about"])
+def test_the_journals_own_names_are_refused(tmp_path, name):
+    """A value called epoch would take the place of the line's own epoch, and the line would be lost at a resume."""
+    with Guard(tmp_path, {"net": torch.nn.Linear(1, 1)}, say=lambda text: None) as guard:
+        for _ in guard.steps(1):
+            with pytest.raises(UsageError, match=f"cannot be called '{name}'"):
+                guard.log(**{name: 1.0})
+    with pytest.raises(UsageError, match="cannot be called"):
+        History().score(name, 1.0, {"epoch": 1, "step": 1})

@@ -2,6 +2,7 @@
 
 import enum
 import io
+import math
 from collections import OrderedDict
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 
 from ganguard import state
 from ganguard.errors import RefusedCheckpoint, UnreadableCheckpoint, UsageError
+from ganguard.store import body
 
 
 def through_a_file(value):
@@ -146,6 +148,43 @@ def test_large_but_finite_parameters_are_finite():
     assert state.all_finite({"net": net})
 
 
+@pytest.mark.parametrize(
+    "beside",
+    [
+        torch.zeros(2).to(torch.float8_e4m3fn),
+        torch.zeros(2, dtype=torch.complex64),
+        torch.eye(2).to_sparse(),
+        torch.eye(2).to_sparse_csr(),
+        torch.zeros(2, device="meta"),
+        torch.empty(2, dtype=getattr(torch, "float4_e2m1fn_x2", torch.float8_e5m2)),
+    ],
+    ids=lambda tensor: f"{tensor.dtype} {tensor.layout} {tensor.device}",
+)
+def test_a_bad_parameter_is_found_beside_an_unusual_one(beside):
+    """One of a kind that torch cannot sum made all others count as finite."""
+    net = nn.Linear(2, 2)
+    net.unusual = nn.Parameter(beside, requires_grad=False)
+    assert state.all_finite({"net": net})
+    with torch.no_grad():
+        net.weight[0, 0] = math.nan
+    assert not state.all_finite({"net": net})
+
+
+@pytest.mark.parametrize("kind", [torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16])
+def test_an_unusual_parameter_that_is_bad_is_found(kind):
+    net = nn.Module()
+    net.p = nn.Parameter(torch.tensor([1.0, math.nan]).to(kind), requires_grad=False)
+    assert not state.all_finite({"net": net})
+    net.p = nn.Parameter(torch.tensor([1.0, 2.0]).to(kind), requires_grad=False)
+    assert state.all_finite({"net": net})
+
+
+def test_sparse_parts_can_be_guarded(tmp_path):
+    holder = nn.Module()
+    holder.register_buffer("table", torch.eye(3).to_sparse())
+    assert state.expected_bytes({"net": holder}) > 0
+
+
 def test_a_file_that_would_run_code_is_refused(tmp_path):
     class Evil:
         def __reduce__(self):
@@ -153,17 +192,17 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
 
     torch.save({"net": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(RefusedCheckpoint):
-        state.load_file(tmp_path / "evil.pth")
+        body.load_file(tmp_path / "evil.pth")
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_file_that_is_none_is_unreadable(tmp_path):
     (tmp_path / "text.pth").write_text("hello")
     with pytest.raises((UnreadableCheckpoint, RefusedCheckpoint)):
-        state.load_file(tmp_path / "text.pth")
+        body.load_file(tmp_path / "text.pth")
     torch.save([1], tmp_path / "list.pth")
     with pytest.raises(UnreadableCheckpoint, match="a list"):
-        state.load_file(tmp_path / "list.pth")
+        body.load_file(tmp_path / "list.pth")
 
 
 def test_unwrap_goes_through_any_nesting():

@@ -29,21 +29,24 @@ SHELF = Pair(name="DRUSEN")
 @pytest.fixture
 def before_each_opening(monkeypatch):
     """Has something done just before every opening of a file, as a process beside this one may do it."""
-    opened = Path.open
 
     def install(act: Callable[[Path], None]) -> None:
         busy = threading.local()
 
-        def opening(path, *words, **more):
-            if not getattr(busy, "acting", False):
-                busy.acting = True
-                try:
-                    act(path)
-                finally:
-                    busy.acting = False
-            return opened(path, *words, **more)
+        def acting_before(opened):
+            def opening(path, *words, **more):
+                if not getattr(busy, "acting", False):
+                    busy.acting = True
+                    try:
+                        act(Path(path))
+                    finally:
+                        busy.acting = False
+                return opened(path, *words, **more)
 
-        monkeypatch.setattr(Path, "open", opening)
+            return opening
+
+        monkeypatch.setattr(Path, "open", acting_before(Path.open))
+        monkeypatch.setattr(os, "open", acting_before(os.open))
 
     return install
 

@@ -19,8 +19,8 @@ from stores import archive, rewrite, save, start, tree
 from systems import remove
 
 from ganguard.errors import CheckpointError, GanguardError, RefusedCheckpoint
-from ganguard.state import load_file
 from ganguard.store import aliases, backup, catalog, envelope, names, removal, resume, runfile
+from ganguard.store.body import load_file
 from ganguard.store.catalog import Catalog
 from ganguard.store.envelope import State
 from ganguard.store.retention import Policy, expendable

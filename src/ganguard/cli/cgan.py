@@ -100,11 +100,11 @@ def _work(argv: Sequence[str] | None, prog: str) -> int:
 def _recorded(asked: CganConfig, folder: Path, request: Request) -> dict[str, Any]:
     """The settings of the checkpoint that training will go on from: they hold where nothing else was typed."""
     try:
-        start = resume.plan(folder, request, verified=False).start
+        with running.loading_libraries():  # it takes torch where the settings do not fit into a summary
+            start, settings = resume.settings(folder, request)
     except NoCheckpoint as error:
-        raise NoCheckpoint(f"{error}{runs_beside.conditional_beside(asked, folder)}") from error
-    config = start.summary.config if start and start.summary else None
-    return {name: value for name, value in (config or {}).items() if name not in NOT_OF_THE_RUN}
+        raise NoCheckpoint(*error.lines, *runs_beside.conditional_beside(asked, folder)) from error
+    return options.recorded(CganConfig, settings, NOT_OF_THE_RUN, start)
 
 
 def _train(config: CganConfig, request: Request, check: Callable[[Sketch], None]) -> int:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ganguard.cli import options, running
-from ganguard.errors import EXIT_NO_CHECKPOINT, EXIT_USAGE, UsageError
+from ganguard.errors import EXIT_NO_CHECKPOINT, EXIT_USAGE, CheckpointError, UsageError
 from ganguard.reports import best_pair, checkpoint_list, console
-from ganguard.store import backup, catalog, names, removal, retention, runfile, verdicts
+from ganguard.store import backup, catalog, names, removal, retention, runfile, spared, verdicts
 from ganguard.store.catalog import Catalog, Entry
 from ganguard.store.envelope import State
 from ganguard.store.pair import HISTORY
+from ganguard.store.reading import open_regular
 from ganguard.store.retention import Policy
+from ganguard.store.summary import Summary
 
 _EPILOG = """\
 Safe beside a running training. FILE is a path, or a name in the checkpoint folder. Of a checkpoint of two files
@@ -103,14 +106,14 @@ def _found(file: Path, folder: Path) -> Path:
     return folder / HISTORY / file if (folder / HISTORY / file).exists() else folder / file
 
 
-def _print(values: dict[str, Any], text: str, *, as_json: bool) -> None:
-    console.say(json.dumps(values, indent=1) if as_json else text)
+def _print(values: dict[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
+    console.say_all(json.dumps(values, indent=1).splitlines() if as_json else lines)
 
 
 def show_list(folder: Path, *, as_json: bool) -> int:
     """Print the list of a checkpoint folder, 2 where there is none; shared with ``gan.py --list-checkpoints``."""
     listing = checkpoint_list.make(folder)
-    _print(listing.to_json(), "\n".join(checkpoint_list.lines(listing)), as_json=as_json)
+    _print(listing.to_json(), checkpoint_list.lines(listing), as_json=as_json)
     return 0 if listing.exists else EXIT_USAGE
 
 
@@ -127,7 +130,7 @@ def _looks_torn(file: Path, folder: Path) -> bool:
     shelf = removal.shelf_of(file, folder)
     if shelf.is_versioned(file.name) or file.name in shelf.aliases:
         return True
-    with file.open("rb") as content:
+    with open_regular(file) as content:
         return content.read(4) == b"PK\x03\x04"
 
 
@@ -146,11 +149,12 @@ def _show(file: Path, *, as_json: bool) -> int:
     if best is not None:
         values |= {"state": best.words, **best.told}
     if entry.summary is not None:
-        values |= dataclasses.asdict(entry.summary)
-        if entry.summary.config is not None:  # what begins with an underscore is for programs
-            values["config"] = {k: v for k, v in entry.summary.config.items() if not k.startswith("_")}
+        summary = _summary(entry)
+        values |= dataclasses.asdict(summary)
+        if summary.config is not None:  # what begins with an underscore is for programs
+            values["config"] = {k: v for k, v in summary.config.items() if not k.startswith("_")}
     if as_json:
-        console.say(json.dumps(values, indent=1))
+        _print(values, (), as_json=True)
         return 0
     for name, value in values.items():
         if value not in (None, "", (), {}, []):
@@ -159,6 +163,16 @@ def _show(file: Path, *, as_json: bool) -> int:
     if entry.summary is None and best is None:
         console.say("It carries no summary: an older script wrote it, or its end was lost.")
     return 0
+
+
+def _summary(entry: Entry) -> Summary:
+    """All that a checkpoint says of itself, also what is only in its body, where that can be read."""
+    assert entry.summary is not None  # it was looked at
+    try:
+        return spared.whole(entry) or entry.summary
+    except CheckpointError as error:
+        console.say(f"What did not fit into its summary is not shown: {error}", stream=sys.stderr)
+        return entry.summary
 
 
 def _verify(files: list[Path], folder: Path, *, as_json: bool) -> int:
@@ -181,7 +195,7 @@ def _verify(files: list[Path], folder: Path, *, as_json: bool) -> int:
         if not as_json:
             console.say(f"{found.shown}: {found.text}")
     if as_json:
-        console.say(json.dumps({"verified": results}, indent=1))
+        _print({"verified": results}, (), as_json=True)
     return 0 if all(result["good"] for result in results) else EXIT_NO_CHECKPOINT
 
 
@@ -193,7 +207,7 @@ def _checkpoints(there: Catalog) -> list[Entry]:
 def _back_up(file: Path, folder: Path, *, as_json: bool) -> int:
     _require_checkpoint(file, folder)
     copies = backup.back_up(file, removal.backups(folder))
-    shown = "\n".join(f"Backed up and verified: {copy}" for copy in copies)
+    shown = [f"Backed up and verified: {copy}" for copy in copies]
     _print({"copies": [str(copy) for copy in copies]}, shown, as_json=as_json)
     return 0
 
@@ -221,7 +235,7 @@ def _clean_up(folder: Path, asked: argparse.Namespace) -> int:
     if not paths:
         lines = ["Nothing to remove: everything there is kept by the rules."]
     values = {"dry_run": asked.dry_run, "removed": [str(path) for path in paths], "bytes": freed}
-    _print(values, "\n".join(lines), as_json=asked.json)
+    _print(values, lines, as_json=asked.json)
     return 0
 
 
@@ -238,5 +252,5 @@ def _delete(file: Path, folder: Path, *, force: bool, as_json: bool) -> int:
             f"It was the last good checkpoint of its run in {folder}. What is left of it is a backup, which was "
             f"verified; to go on from there: --checkpoint-path {left.path}"
         )
-    _print(values, "\n".join(lines), as_json=as_json)
+    _print(values, lines, as_json=as_json)
     return 0

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 import ganguard
+from ganguard.reports import console
 
 _HELP = """\
 usage: ganguard COMMAND …
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return checkpoints.main(words[1:], prog="ganguard checkpoints")
     if command == "--version":
-        print(ganguard.__version__)
+        console.say(ganguard.__version__)
         return 0
-    print(_HELP, file=sys.stdout if command in ("--help", "-h") else sys.stderr)
+    console.say_all(_HELP.splitlines(), stream=sys.stdout if command in ("--help", "-h") else sys.stderr)
     return 0 if command in ("--help", "-h") else 2

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import sys
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ganguard.cli import toml_text
-from ganguard.errors import EXIT_USAGE, UsageError
+from ganguard.errors import EXIT_USAGE, DoesNotFit, UsageError
+from ganguard.printable import one_line
+from ganguard.reports import console
+from ganguard.store import reading
+from ganguard.store.catalog import Entry
 from ganguard.store.durable import why
 
 
@@ -23,11 +28,16 @@ def flag(name: str) -> str:
 class Parser(argparse.ArgumentParser):
     """Answers a mistake with one sentence."""
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Help, usage and errors go where all else is printed; argparse knows nothing of encodings."""
+        console.say_all(message.splitlines(), stream=file or sys.stderr)
+
     def error(self, message: str) -> NoReturn:
+        message = one_line(message)  # it may quote what was typed
         unknown = message.removeprefix("unrecognized arguments: ").split()[0] if "unrecognized" in message else ""
         close = difflib.get_close_matches(unknown, self._option_string_actions, n=1) if unknown else []
         hint = f" Did you mean {close[0]}?" if close else ""
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}.{hint} All options: {self.prog} --help\n")
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}.{hint} All options: {self.prog} --help")
 
 
 def split_command(parser: argparse.ArgumentParser, words: Sequence[str], commands: Sequence[str]) -> list[str]:
@@ -80,7 +90,7 @@ def read_toml(path: Path, config: type[Any]) -> dict[str, Any]:
         UsageError: no such file, no TOML, an unknown name, a value of the wrong type.
     """
     try:
-        values = toml_text.parse(path.read_bytes(), path)
+        values = toml_text.parse(reading.read_whole(path), path)
     except FileNotFoundError as error:
         raise UsageError(f"--config {path}: there is no such file.") from error
     except OSError as error:
@@ -99,13 +109,47 @@ def read_toml(path: Path, config: type[Any]) -> dict[str, Any]:
 
 
 def _checked(item: Field[Any], kind: type, value: Any, path: Path) -> Any:
+    try:
+        return _of_kind(kind, value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UsageError(
+            f"--config {path}: {item.name} takes a value of type {kind.__name__}, not {str(value)[:80]!r}."
+        ) from error
+
+
+def _of_kind(kind: type, value: Any) -> Any:
+    """A file's value as an option's type. Raises TypeError, ValueError or OverflowError where it is of another."""
     if kind is float and type(value) is int:
         return float(value)
     if isinstance(value, list) and issubclass(kind, tuple):
         return kind(value)
     if type(value) is not kind:
-        raise UsageError(f"--config {path}: {item.name} takes a value of type {kind.__name__}, not {value!r}.")
+        raise TypeError(f"no {kind.__name__}")
     return value
+
+
+def recorded(
+    config: type[Any], settings: Mapping[str, Any], left_out: Collection[str], start: Entry | None
+) -> dict[str, Any]:
+    """The settings of the checkpoint ``start`` that are options of ``config``; they hold where nothing else was typed.
+
+    Raises:
+        DoesNotFit: one is of another type than the option's.
+    """
+    kinds = {name: _kind(hint) for name, hint in typing.get_type_hints(config).items()}
+    read = {}
+    for item in fields(config):
+        if item.name in left_out or item.name not in settings:
+            continue
+        value, (kind, optional) = settings[item.name], kinds[item.name]
+        try:
+            read[item.name] = None if value is None and optional else _of_kind(kind, value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DoesNotFit(
+                f"{start.path if start else 'The checkpoint'} holds settings that cannot be: {item.name} is "
+                f"{str(value)[:80]!r}. Name another checkpoint, or start afresh: --no-checkpoint."
+            ) from error
+    return read
 
 
 def merge(config: type[Any], *sources: dict[str, Any]) -> Any:

@@ -162,11 +162,11 @@ def _request(config: ProganConfig, typed: Mapping[str, Any], *, branch: bool) ->
 def _recorded(asked: ProganConfig, request: Request) -> dict[str, Any]:
     """The settings of the checkpoint that training will go on from: they hold where nothing else was asked for."""
     try:
-        start = resume.plan(Shelf(Path(asked.weights_dir), asked.layout), request, verified=False).start
+        with running.loading_libraries():  # it takes torch where the settings do not fit into a summary
+            start, settings = resume.settings(Shelf(Path(asked.weights_dir), asked.layout), request)
     except NoCheckpoint as error:
-        raise NoCheckpoint(f"{error}{runs_beside.progressive_beside(asked)}") from error
-    config = start.summary.config if start and start.summary else None
-    return {name: value for name, value in (config or {}).items() if name not in NOT_OF_THE_RUN}
+        raise NoCheckpoint(*error.lines, *runs_beside.progressive_beside(asked)) from error
+    return options.recorded(ProganConfig, settings, NOT_OF_THE_RUN, start)
 
 
 def _tell_how_to_go_on(config: ProganConfig) -> None:

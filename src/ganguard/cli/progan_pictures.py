@@ -88,8 +88,8 @@ def _newest(config: ProganConfig) -> Path:
     if start is None:
         others = ((run, ("--run-name", run.name)) for run in runs_beside.progressive_in(config.weights_dir))
         raise NoCheckpoint(
-            f"There is no checkpoint of {shelf}. Train first, or name a file with --checkpoint."
-            f"{runs_beside.named(others)}"
+            f"There is no checkpoint of {shelf}. Train first, or name a file with --checkpoint.",
+            *runs_beside.named(others),
         )
     return start.path
 

@@ -21,14 +21,14 @@ def run(work: Callable[[], int | None]) -> int:
     try:
         return work() or 0
     except GanguardError as error:
-        console.say(f"{error}", stream=sys.stderr)
+        console.say_all(error.lines, stream=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as interrupt:
         early.tell()
         return EXIT_SIGNAL_BASE + (interrupt.number if isinstance(interrupt, early.LeftEarly) else signal.SIGINT)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        console.say(f"{name}{why(error)}. Nothing was lost; mend that and type the same command.", stream=sys.stderr)
+        console.say(f"{name}{why(error)}. Mend that and type the same command.", stream=sys.stderr)
         return EXIT_USAGE
     finally:
         with contextlib.suppress(ValueError):  # not in the main thread

@@ -22,10 +22,12 @@ from ganguard.data.sources import Entry, FileSource, Listing, nfc
 from ganguard.errors import DataError
 from ganguard.reports import console
 from ganguard.store.durable import why
+from ganguard.store.reading import read_whole
 
 _VALUES = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "-1": 0, "-1.0": 0, "false": 0}
 _OWN_TABLES = ("list_attr_celeba.txt", "list_attr_celeba.csv")
 _DELIMITERS = ",;\t|"
+_LARGEST_TABLE = 1 << 30  # bytes
 _SHOWN = 5
 _COLUMNS_SHOWN = 60
 
@@ -210,7 +212,7 @@ def _row(
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The fields of each line that isn't blank, with the line's number."""
     try:
-        content = path.read_bytes()
+        content = read_whole(path, _LARGEST_TABLE)
     except OSError as error:
         raise DataError(f"The table {path} can't be read ({why(error)}). Check its name and permissions.") from error
     if b"\0" in content:

@@ -21,6 +21,7 @@ from ganguard.data.sources import safe_name
 from ganguard.errors import DataError
 from ganguard.reports.console import counted
 from ganguard.store.durable import why
+from ganguard.store.reading import read_whole
 
 FASHION = (
     "T-shirt/top",
@@ -36,6 +37,7 @@ FASHION = (
 )
 _IMAGES = ("train-images-idx3-ubyte", "train-images.idx3-ubyte")
 _LABELS = ("train-labels-idx1-ubyte", "train-labels.idx1-ubyte")
+_LARGEST_FILE = 1 << 33  # bytes
 _UINT8 = 8
 _GZIP = b"\x1f\x8b"
 _FASHION_LABELS_CRC = 0x2ED6E46A  # of the 60,000 training labels
@@ -114,7 +116,7 @@ def _read(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 def _content(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        content = read_whole(path, _LARGEST_FILE)
         return gzip.decompress(content) if content.startswith(_GZIP) else content
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is not a whole gzip file ({error}). Copy it again.") from error

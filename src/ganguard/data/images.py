@@ -40,7 +40,7 @@ def open_images(
     max_pixels: int = MAX_PIXELS,
     label_names: Sequence[str] = (),
     root: Path | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = console.say,
     listed: Callable[[Source, Sequence[Entry]], None] | None = None,
 ) -> LabelledImages:
     """Open a set of labelled images, decoding it into a cache where there is none.

@@ -44,7 +44,7 @@ def list_classes(source: FileSource, known: Sequence[str] = ()) -> Listing:
     loose = len(inside.pop("", ()))
     place = source.path / prefix
     if not inside:
-        raise DataError(with_notices(_no_folders(place, loose), notices))
+        raise DataError(_no_folders(place, loose), *notices)
     present = sorted(inside, key=nfc)
     label_names = tuple(known) or tuple(dict.fromkeys(map(nfc, present)))
     empty = () if prefix else tuple(sorted(set(data.folders) - set(inside)))
@@ -83,13 +83,13 @@ def places(names: Sequence[str], known: Sequence[str], what: str, notices: Seque
     there = set(found)
     lacking = [name for index, name in enumerate(known) if index not in there]
     if new or lacking:
-        raise DoesNotFit(with_notices(_other_names(new, lacking, what), notices))
+        raise DoesNotFit(*_other_names(new, lacking, what), *notices)
     return [index for index in found if index is not None]
 
 
-def _other_names(new: Sequence[str], lacking: Sequence[str], what: str) -> str:
+def _other_names(new: Sequence[str], lacking: Sequence[str], what: str) -> list[str]:
     alike = [(old, name) for old in lacking for name in new if _on_other_systems(old) == _on_other_systems(name)]
-    lines = [
+    return [
         f"The {what} are others than those that the checkpoint was trained with (label_names); nothing was changed:",
         *([f"  not there: {named(lacking)}"] if lacking else []),
         *([f"  not known: {named(new)}"] if new else []),
@@ -97,12 +97,6 @@ def _other_names(new: Sequence[str], lacking: Sequence[str], what: str) -> str:
         "To go on with this run, give it the names that it knows. To start afresh (the old run is set aside, not "
         "lost): --no-checkpoint.",
     ]
-    return "\n".join(lines)
-
-
-def with_notices(refusal: str, notices: Sequence[str]) -> str:
-    """A refusal, and below it what was left out: often its reason."""
-    return "\n".join((refusal, *notices))
 
 
 def check_classes(
@@ -121,7 +115,7 @@ def check_classes(
             f"conditional GAN needs two or more to tell apart. Put each class into a folder of its own, or train "
             f"progan_local.py, which needs none."
         )
-        raise DataError(with_notices(refusal, notices))
+        raise DataError(refusal, *notices)
 
 
 def _data(source: FileSource) -> tuple[Data, tuple[str, ...]]:
@@ -134,7 +128,7 @@ def _data(source: FileSource) -> tuple[Data, tuple[str, ...]]:
     data = data_of(found, source)
     notices = (*_excluded(source.path, data), *_not_followed(found))
     if not data.images:
-        raise DataError(with_notices(_nothing_found(source.path, data.others), notices))
+        raise DataError(_nothing_found(source.path, data.others), *notices)
     return data, (*notices, *_other_files(source.path, data.others))
 
 

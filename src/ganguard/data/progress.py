@@ -12,6 +12,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from ganguard.printable import one_line
+
 _LINE_EVERY_S = 5.0
 _BAR_EVERY_S = 0.1
 _DISPLAY_FAILURES = (Exception, SystemExit)  # rich exits the process where a pipe is closed
@@ -61,9 +63,9 @@ def _rich_bar(what: str, total: int) -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # Without auto_refresh all drawing happens in ``advance``, where a closed terminal is caught.
     bar = Bar(*columns, auto_refresh=False)
-    bar.add_task(what, total=total)
+    bar.add_task(one_line(what), total=total)
     bar.start()
     return bar

@@ -19,6 +19,7 @@ from ganguard.data.remarks import Names, remarks
 from ganguard.data.sources import Entry, FileSource, Listing, Source, digest
 from ganguard.data.values import decoding_for
 from ganguard.errors import DataError
+from ganguard.reports import console
 
 SMALLEST = 4
 
@@ -96,7 +97,7 @@ def open_pyramid(
     pixel_range: str = AUTO,
     max_pixels: int = MAX_PIXELS,
     root: Path | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = console.say,
     listed: Callable[[Source, Sequence[Entry]], None] | None = None,
 ) -> Pyramid:
     """Open a set of images without labels, decoding each once into caches of all sizes where there are none.

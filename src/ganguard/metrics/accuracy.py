@@ -20,8 +20,9 @@ from torch.nn import functional
 from ganguard import streams
 from ganguard.errors import UsageError
 from ganguard.metrics.samples import Sample, draw
+from ganguard.reports import console
 from ganguard.reports.console import counted
-from ganguard.store import durable
+from ganguard.store import body, durable
 
 EPOCHS = 12
 _WIDTH = 32
@@ -86,7 +87,7 @@ class ClassAccuracy:
         seed: int = 0,
         epochs: int = EPOCHS,
         device: torch.device | str = "cpu",
-        say: Say = print,
+        say: Say = console.say,
     ) -> None:
         pixels, wanted = torch.as_tensor(images), torch.as_tensor(labels).long()
         _check(pixels, wanted)
@@ -205,7 +206,7 @@ def _key(images: Tensor, labels: Tensor, seed: int, epochs: int) -> str:
 def _read(path: Path, key: str, network: nn.Module) -> bool:
     """Load a kept classifier; False where there is none, or not a whole one for ``key``."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = body.load_file(path)
         if content["digest"] != _digest(key, content["state"]):
             return False
         network.load_state_dict(content["state"])

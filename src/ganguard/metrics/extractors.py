@@ -20,7 +20,10 @@ from torch.nn import functional
 
 from ganguard import streams
 from ganguard.errors import UsageError
+from ganguard.reports import console
+from ganguard.store.body import load_open
 from ganguard.store.durable import why
+from ganguard.store.reading import open_regular
 
 DOWNLOAD = "download"
 INCEPTION_FILES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
@@ -84,7 +87,7 @@ class _EfficientNetFeatures(nn.Module):
         return features
 
 
-def find_extractor(weights: str | Path | None = None, *, say: Say = print) -> Extractor:
+def find_extractor(weights: str | Path | None = None, *, say: Say = console.say) -> Extractor:
     """Inception-v3 where its weights are within reach, else EfficientNet-Lite0; ``say`` is told which.
 
     Args:
@@ -168,11 +171,10 @@ def _efficientnet() -> Extractor:
 def _read(path: Path) -> tuple[bytes, Any]:
     """A file's bytes and the plain tensors in it; whatever else it holds is refused, and never run."""
     try:
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            return file.read(), load_open(file)
     except OSError as error:
         raise UsageError(f"The weights {path} can't be read: {_reason(error)}. Give a file that is there.") from error
-    try:
-        return data, torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load answers damage with many kinds
         raise UsageError(
             f"The weights {path} are damaged, or no file of weights. Fetch {INCEPTION_FILES[0]} again."

@@ -29,6 +29,7 @@ from ganguard.metrics import real_sums
 from ganguard.metrics.extractors import Extractor
 from ganguard.metrics.real_sums import Sums
 from ganguard.metrics.samples import Sample, draw
+from ganguard.reports import console
 
 REALS_AT_MOST = 50_000
 _BATCH = 50
@@ -100,7 +101,7 @@ class Fid:
         device: torch.device | str = "cpu",
         reals_at_most: int = REALS_AT_MOST,
         batch_size: int = _BATCH,
-        say: Say = print,
+        say: Say = console.say,
     ) -> None:
         for number, what in ((samples, "generated"), (min(reals_at_most, len(dataset)), "real")):
             if number < _LEAST:

@@ -16,7 +16,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from ganguard.store import durable
+from ganguard.store import body, durable
 
 _FORMAT = 1
 _NAME_DIGITS = 16
@@ -78,7 +78,7 @@ def path_for(folder: Path, name: str, key: Key) -> Path:
 def read(path: Path, key: Key, features: int) -> Sums | None:
     """The sums of ``key`` where the file holds them whole, else None."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = body.load_file(path)
         found = Sums(**content["sums"])
         whole = content["digest"] == _digest(key, found) and found.products.shape == (features, features)
     except Exception:  # whatever is wrong with it, it can be made again

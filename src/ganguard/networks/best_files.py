@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ganguard.errors import UnreadableCheckpoint
-from ganguard.store import envelope
+from ganguard.store import envelope, plain, reading
 from ganguard.store.durable import why
 
 GENERATOR = "best_generator.pth"
@@ -49,6 +49,14 @@ class Manifest:
         return str(self.digests.get(GENERATOR))
 
 
+_IS_TABLE = plain.all_of(plain.table_of(plain.is_json), plain.is_json)
+_IS_MANIFEST = plain.all_of(
+    plain.record(network=plain.is_text, epoch=plain.is_count, step=plain.is_count),
+    plain.record(spec=_IS_TABLE, discriminator=_IS_TABLE, versions=_IS_TABLE, digests=plain.table_of(plain.is_text)),
+    plain.record(score=lambda value: value == {} or plain.is_score(value)),
+)
+
+
 def manifests(generator: Path) -> list[Manifest]:
     """What vouches for a generator's file: the JSON beside it, that of a replacement under way first.
 
@@ -67,17 +75,16 @@ def read(path: Path) -> Manifest | None:
         UnreadableCheckpoint: as ``manifests``.
     """
     try:
-        values = json.loads(path.read_bytes())
+        values = reading.read_json(path)
         if values["format"] > FORMAT:
             raise UnreadableCheckpoint(f"{path} was written by a newer ganguard; update with: pip install -U ganguard")
         manifest = Manifest(**{item.name: values[item.name] for item in fields(Manifest)})
-        tables = (manifest.spec, manifest.discriminator, manifest.score, manifest.digests, manifest.versions)
-        return manifest if all(isinstance(table, dict) for table in tables) else None
+        return manifest if _IS_MANIFEST(asdict(manifest)) else None
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UnreadableCheckpoint(f"{path} cannot be read: {why(error)}. Mend that first.") from error
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

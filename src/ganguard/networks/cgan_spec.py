@@ -7,6 +7,20 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ganguard.errors import DoesNotFit
+from ganguard.store import plain
+
+_LARGEST = 1 << 20  # of any number in it
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= _LARGEST
+
+
+_CHECKS: dict[str, plain.Check] = {
+    **dict.fromkeys(("image_size", "channels", "width", "latent_size"), _is_number),
+    "label_names": plain.list_of(plain.is_text),
+    "multi_label": lambda value: isinstance(value, bool),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,4 +59,6 @@ class CganSpec:
         names = [item.name for item in fields(cls)]
         if lacking := [name for name in names if name not in config]:
             raise DoesNotFit(f"It does not tell {', '.join(lacking)}: it was not written by gan.py.")
+        if wrong := [name for name in names if not _CHECKS[name](config[name])]:
+            raise DoesNotFit(f"Its {' and '.join(wrong)} cannot be: it was not written by gan.py.")
         return cls(**{**{name: config[name] for name in names}, "label_names": tuple(config["label_names"])})

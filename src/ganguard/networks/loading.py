@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ganguard import state, streams
+from ganguard import content, state
 from ganguard.errors import (
     CheckpointError,
     DamagedCheckpoint,
@@ -20,12 +19,12 @@ from ganguard.errors import (
     UnreadableCheckpoint,
     UsageError,
 )
-from ganguard.networks import best_files, progressive_loaded
+from ganguard.networks import as_stored, best_files, progressive_loaded
 from ganguard.networks.cgan import build_generator
 from ganguard.networks.cgan_spec import CganSpec
 from ganguard.networks.label_rows import label_rows
 from ganguard.networks.loaded import GeneratorOrigin, LoadedCgan, LoadedGenerator
-from ganguard.store import catalog, envelope, names, runfile, search
+from ganguard.store import body, catalog, envelope, names, runfile, search, spared
 from ganguard.store.catalog import Catalog, Entry
 from ganguard.store.envelope import State
 from ganguard.store.plans import some
@@ -90,8 +89,8 @@ def _in_folder(folder: Path) -> tuple[Path, tuple[str, ...]]:
         raise NoCheckpoint(f"There is no checkpoint of ganguard in {folder}.{below}")
     met = search.newest_valid(there, run, verified=True)
     if met.found is None:
-        reasons = "".join(f"\n  {note}" for note in met.notes)
-        raise NoCheckpoint(f"{there.folder} holds no good checkpoint of its run {run.run}.{reasons}")
+        reasons = [f"  {note}" for note in met.notes]
+        raise NoCheckpoint(f"{there.folder} holds no good checkpoint of its run {run.run}.", *reasons)
     return met.found.path, (*met.notes, f"Taken instead: {met.found.path}.") if met.notes else ()
 
 
@@ -125,14 +124,17 @@ def _from_checkpoint(entry: Entry, notes: tuple[str, ...] = ()) -> LoadedGenerat
     path = entry.path
     if entry.state is State.WHOLE and entry.summary and entry.summary.kind is Kind.COMPANION:
         raise DoesNotFit(f"{path} is the second file of a checkpoint and holds no generator. Name the first.")
+    search.require_readable(entry)
     try:
         summary = from_json(envelope.verify(path))
     except DamagedCheckpoint as error:
         raise DamagedCheckpoint(f"{error}. Name another file, or its folder for the newest good one.") from error
     assert summary is not None  # it was understood before, and verified since
-    loaded = state.load_file(path)
+    loaded = body.load_file(path)
     if "ema" not in loaded:
         raise DoesNotFit(f"{path} holds no averaged generator: gan.py did not write it. {_OWN_NETWORK}")
+    content.check(loaded, path)
+    summary = spared.filled(summary, loaded, path)
     origin = GeneratorOrigin(
         file=path,
         epoch=summary.epoch,
@@ -151,7 +153,7 @@ def _from_checkpoint(entry: Entry, notes: tuple[str, ...] = ()) -> LoadedGenerat
 def _progressive(loaded: Mapping[str, Any], origin: GeneratorOrigin) -> LoadedGenerator:
     try:
         generator = progressive_loaded.of_checkpoint(loaded, origin)
-    except (UsageError, TypeError, ValueError, KeyError, IndexError) as error:
+    except (UsageError, TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
         raise DoesNotFit(f"{origin.file} does not tell how its generator is built. {_OWN_NETWORK}") from error
     _require_finite(generator.module.state_dict(), origin.file)
     return generator
@@ -176,7 +178,7 @@ def _weights(path: Path, digest: str) -> dict[str, Any] | None:
     if file is None:
         return None
     try:
-        weights = state.load_file(file)
+        weights = body.load_file(file)
     except UnreadableCheckpoint:
         if best_files.has(file, digest):
             raise
@@ -192,35 +194,38 @@ def _made(
         raise DoesNotFit(f"{origin.file} holds a generator of the kind {network}, which this ganguard cannot build.")
     try:
         spec = CganSpec.from_config(config)
-        with streams.kept():  # what is drawn here is overwritten
-            module = build_generator(spec)
+        module = as_stored.built(lambda: build_generator(spec), weights)
         shown = _fixed(fixed, spec)
-    except (DoesNotFit, UsageError, TypeError, ValueError, KeyError, IndexError) as error:
+    except as_stored.Unfit as error:
+        raise _of_another(origin.file, error.differences) from error
+    except (DoesNotFit, UsageError, RuntimeError) as error:
         raise DoesNotFit(f"{origin.file} does not tell how its generator is built. {error} {_OWN_NETWORK}") from error
-    _load(module, weights, origin.file)
+    _require_finite(module.state_dict(), origin.file)
     return LoadedCgan(module, spec, origin, fixed=shown)
 
 
-def _fixed(stored: Mapping[str, Tensor] | None, spec: CganSpec) -> tuple[Tensor, Tensor] | None:
+def _fixed(stored: Any, spec: CganSpec) -> tuple[Tensor, Tensor] | None:
     """Latents and label vectors of the sample grids; checkpoints may hold class numbers in place of vectors."""
     if stored is None:
         return None
-    rows = label_rows(stored["labels"], spec.label_names, multi_label=spec.multi_label)
-    return stored["latents"], rows
+    latents, labels = (stored.get(key) if isinstance(stored, dict) else None for key in ("latents", "labels"))
+    if not isinstance(labels, Tensor) or not isinstance(latents, Tensor):
+        raise DoesNotFit("It holds no latents and labels of sample grids.")
+    rows = label_rows(labels, spec.label_names, multi_label=spec.multi_label) if spec.label_names else labels
+    if latents.shape != (len(rows), spec.latent_size):
+        raise DoesNotFit("It holds latents of sample grids that are another generator's.")
+    return latents.float(), rows
 
 
-def _load(module: nn.Module, weights: Any, file: Path) -> None:
-    unfit = state.differences({"generator": module}, {"generator": weights})
-    if unfit:
-        more = f"\n  and {len(unfit) - _DIFFERENCES_SHOWN} more" if len(unfit) > _DIFFERENCES_SHOWN else ""
-        lines = "".join(f"\n  {line}" for line in unfit[:_DIFFERENCES_SHOWN])
-        raise DoesNotFit(f"The weights in {file} are not those of the generator that it tells of:{lines}{more}")
-    _require_finite(weights, file)
-    module.load_state_dict(weights)
+def _of_another(file: Path, unfit: list[str]) -> DoesNotFit:
+    lines = [f"  {line}" for line in unfit[:_DIFFERENCES_SHOWN]]
+    if len(unfit) > _DIFFERENCES_SHOWN:
+        lines.append(f"  and {len(unfit) - _DIFFERENCES_SHOWN} more")
+    return DoesNotFit(f"The weights in {file} are not those of the generator that it tells of:", *lines)
 
 
 def _require_finite(weights: Mapping[str, Tensor], file: Path) -> None:
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
+    if not state.are_finite(weights.values()):
         raise CheckpointError(
             f"{file} holds parameters that are not finite; nothing can be made from it. Name another."
         )
@@ -235,7 +240,7 @@ def _unknown(path: Path) -> CheckpointError:
     """Why a file that carries no digest, and has no JSON beside it, is not believed or cannot be rebuilt."""
     if path.name == best_files.DISCRIMINATOR:
         return DoesNotFit(f"{path} is the discriminator of a pair. Name {best_files.GENERATOR} beside it.")
-    loaded = state.load_file(path)
+    loaded = body.load_file(path)
     if "netG_state_dict" in loaded:
         return DoesNotFit(
             f"{path} was written by an older script and does not tell how its generator is built. {_OWN_NETWORK}"

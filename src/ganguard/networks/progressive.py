@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ganguard.errors import UsageError
+from ganguard.networks import as_stored
 from ganguard.networks.cgan import pixel_norm
 from ganguard.networks.equalized import (
     HE_GAIN,
@@ -154,11 +155,8 @@ def generator_like(state: Mapping[str, Tensor]) -> ProgressiveGenerator:
     """
     try:
         first, base = state["to_image.0.weight"], state["base.weight"]
-        last = max(int(key.split(".")[1]) for key in state if key.startswith("to_image."))
-        generator = ProgressiveGenerator(
-            image_size=size_of(last), channels=first.shape[0], width=first.shape[1], latent_size=base.shape[1]
-        )
-        generator.load_state_dict(dict(state))
-    except (KeyError, ValueError, RuntimeError, AttributeError) as error:
+        last = max(level for level in range(level_of(LARGEST_SIZE) + 1) if f"to_image.{level}.weight" in state)
+        shape = {"channels": first.shape[0], "width": first.shape[1], "latent_size": base.shape[1]}
+        return as_stored.built(lambda: ProgressiveGenerator(image_size=size_of(last), **shape), dict(state))
+    except (KeyError, ValueError, RuntimeError, AttributeError, TypeError, IndexError) as error:
         raise UsageError("These weights are not those of a progressive generator.") from error
-    return generator

@@ -9,13 +9,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from ganguard import streams
 from ganguard.errors import UsageError
 from ganguard.networks.fading import alpha_at
 from ganguard.networks.label_rows import Labels
 from ganguard.networks.loaded import GeneratorOrigin, LoadedGenerator
 from ganguard.networks.progressive import generator_like, level_of, size_of
+from ganguard.store.plain import all_of, having, is_count, record
 
+_IS_BEGUN = all_of(having("level", "fades_from", "fade"), record(level=is_count, fades_from=is_count, fade=is_count))
 NETWORK = "progan"  # what config["network"] says
 
 
@@ -83,17 +84,20 @@ def of_checkpoint(loaded: Mapping[str, Any], origin: GeneratorOrigin) -> LoadedP
     Raises:
         UsageError: its tensors are not those of a progressive generator.
     """
-    with streams.kept():  # what is drawn here is overwritten
-        module = generator_like(loaded["ema"])
+    module = generator_like(loaded["ema"])
     now = loaded["growth"]["begun"][-1]
-    fixed = loaded.get("fixed")
+    if not _IS_BEGUN(now) or now["level"] >= module.levels:
+        raise UsageError("What it holds of its growth makes no sense.")
+    latents = loaded["fixed"]["latents"] if "fixed" in loaded else None
+    if latents is not None and latents.shape[1:] != (module.latent_size,):
+        raise UsageError("Its latents are another generator's.")
     return LoadedProgressive(
         module,
         origin,
         latent_size=module.latent_size,
         level=now["level"],
         alpha=alpha_at(loaded["progress"]["images"], fades_from=now["fades_from"], fade=now["fade"]),
-        fixed=None if fixed is None else (fixed["latents"], torch.zeros(len(fixed["latents"]), 0)),
+        fixed=None if latents is None else (latents.float(), torch.zeros(len(latents), 0)),
     )
 
 
@@ -103,8 +107,7 @@ def of_weights(weights: Mapping[str, Tensor], origin: GeneratorOrigin) -> Loaded
     Raises:
         UsageError: its tensors are not those of a progressive generator.
     """
-    with streams.kept():
-        module = generator_like(weights)
+    module = generator_like(weights)
     return LoadedProgressive(module, origin, latent_size=module.latent_size, level=module.levels - 1)
 
 

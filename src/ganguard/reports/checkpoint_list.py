@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ganguard.errors import CheckpointError
+from ganguard.printable import one_line
 from ganguard.reports.console import counted, duration, size
-from ganguard.store import names, removal, retention, runfile
+from ganguard.store import names, removal, retention, runfile, spared
 from ganguard.store.catalog import Catalog, Entry, newest_first, on_line
 from ganguard.store.envelope import State
 from ganguard.store.retention import Policy
 from ganguard.store.summary import Kind, Summary
 
 _COLUMNS = ("file", "what", "epoch", "step", "losses", "FID", "size", "age", "state")
+_LISTED = {"means", "score", "best"}  # of what a summary can spare
 _RIGHT = {"epoch", "step", "size", "age"}
 
 
@@ -41,8 +45,16 @@ class Row:
     def bytes(self) -> int:
         return sum(entry.size for entry in self.files)
 
+    @property
+    def summary(self) -> Summary | None:
+        """What the checkpoint says of itself; what did not fit there and cannot be read elsewhere is left out."""
+        spared_here = self.entry.summary and set(self.entry.summary.spared) & _LISTED
+        with contextlib.suppress(CheckpointError):
+            return spared.whole(self.entry) if spared_here else self.entry.summary
+        return self.entry.summary
+
     def to_json(self) -> dict[str, Any]:
-        summary = self.entry.summary
+        summary = self.summary
         values: dict[str, Any] = {
             "file": str(self.entry.path),
             "what": list(self.what),
@@ -161,8 +173,9 @@ def _marks(there: Catalog) -> dict[Path, list[str]]:
     on = [e for e in heads if e.summary and (not run or on_line(e.summary, run.branch, run.lineage))]
     for entry in newest_first(e for e in on if e.summary and e.summary.finite)[:1]:
         marks.setdefault(entry.path, []).append("latest")
-    for entry in retention.best(heads):
-        marks.setdefault(entry.path, []).append("best")
+    with contextlib.suppress(CheckpointError):  # a score that is only in a body which cannot be read
+        for entry in retention.best(heads):
+            marks.setdefault(entry.path, []).append("best")
     mine = {e.path for e in heads}
     for entry in there.heads:
         if heads and entry.path not in mine:
@@ -203,7 +216,9 @@ def _expendable(there: Catalog) -> list[Entry]:
     """What a cleanup would remove: nothing where it would not know which run is meant."""
     if runfile.read(there.shelf) is None and len(there.runs()) != 1:
         return []
-    return removal.prune(there.shelf, retention.usual(there.shelf), dry_run=True)
+    with contextlib.suppress(CheckpointError):  # likewise: a cleanup stops there
+        return removal.prune(there.shelf, retention.usual(there.shelf), dry_run=True)
+    return []
 
 
 def _bytes_once(entries: Iterable[Entry]) -> int:
@@ -223,7 +238,7 @@ def lines(listing: CheckpointList) -> Iterator[str]:
 
 
 def _table(listing: CheckpointList) -> Iterator[str]:
-    table = [_cells(row) for row in listing.rows]
+    table = [{column: one_line(cell) for column, cell in _cells(row).items()} for row in listing.rows]
     widths = {c: max(len(c), *(len(cells[c]) for cells in table)) for c in _COLUMNS}
     yield "  ".join(c.rjust(widths[c]) if c in _RIGHT else c.ljust(widths[c]) for c in _COLUMNS).rstrip()
     for cells in table:
@@ -241,7 +256,7 @@ def _table(listing: CheckpointList) -> Iterator[str]:
 
 
 def _cells(row: Row) -> dict[str, str]:
-    summary = row.entry.summary
+    summary = row.summary
     position = summary if summary and summary.kind is not Kind.COMPANION else None
     age = datetime.datetime.now().timestamp() - row.entry.modified
     return {

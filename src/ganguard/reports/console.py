@@ -8,18 +8,21 @@ import select
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TextIO
+
+from ganguard.printable import one_line
 
 # Options that would undo what the run has done since; they are not part of the command that goes on.
 _ONE_TIME = {"--no-checkpoint", "--branch"}
 
 
 def say(text: str = "", *, stream: TextIO | None = None) -> None:
-    """Print one line."""
+    """Print one line, whatever it names: the one place that prints."""
     stream = stream or sys.stdout
     if stream is None:  # pythonw has none
         return
+    text = one_line(text)
     try:
         print(text, file=stream, flush=True)
     except UnicodeEncodeError:
@@ -28,6 +31,12 @@ def say(text: str = "", *, stream: TextIO | None = None) -> None:
             print(text.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
     except (OSError, ValueError):
         mute(stream)
+
+
+def say_all(lines: Iterable[str], *, stream: TextIO | None = None) -> None:
+    """Print lines."""
+    for line in lines:
+        say(line, stream=stream)
 
 
 def mute(stream: TextIO) -> None:

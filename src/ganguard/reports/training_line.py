@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from ganguard.printable import one_line
 from ganguard.reports import console
 
 _BAR_EVERY_S = 0.5
@@ -49,7 +50,7 @@ class TrainingLine:
             console.say(text)
             return
         with contextlib.suppress(*_DISPLAY_FAILURES):
-            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
 
     def advance(self, images: int) -> bool:
         """Count images; returns whether it is time for ``show``, whose numbers may have to wait for the device."""
@@ -87,7 +88,7 @@ def _bar(total: int) -> Any:
     from rich.progress import BarColumn, Progress, TextColumn
 
     # Without auto_refresh all drawing happens in the training's own thread, where a closed terminal is caught.
-    bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=20), auto_refresh=False)
+    bar = Progress(TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), auto_refresh=False)
     bar.add_task("", total=total)
     bar.start()
     return bar

@@ -16,6 +16,7 @@ from ganguard.store.catalog import Catalog, Entry
 from ganguard.store.durable import why
 from ganguard.store.envelope import State
 from ganguard.store.lock import BACKUP, Lock
+from ganguard.store.reading import open_regular
 
 _WAIT_S = 600.0
 _LOOKS = 20
@@ -92,7 +93,7 @@ def _opened_once(file: Path, opened: contextlib.ExitStack) -> list[_Source]:
 
 
 def _source(path: Path, opened: contextlib.ExitStack) -> _Source:
-    file = opened.enter_context(path.open("rb", buffering=0))
+    file = opened.enter_context(open_regular(path))
     return _Source(entry=catalog.read_open(file, path), file=file)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from ganguard.store import durable, envelope, names
 from ganguard.store.durable import TEMPORARY_PREFIX, why
 from ganguard.store.envelope import State
 from ganguard.store.pair import HISTORY
+from ganguard.store.reading import open_regular
 from ganguard.store.shelf import Shelf, at
 from ganguard.store.summary import Kind, Lineage, Summary, from_json
 
@@ -50,15 +50,13 @@ def read(path: Path) -> Entry:
         raise
     except OSError:
         return Entry(path=path, size=0, modified=0, inode=(0, str(path)), state=State.UNREADABLE, summary=None)
-    if stat.S_ISREG(info.st_mode):  # opening a pipe would wait for ever
-        try:
-            with path.open("rb", buffering=0) as file:
-                return read_open(file, path)
-        except FileNotFoundError:
-            raise
-        except OSError:
-            pass
-    return _entry(path, info, State.UNREADABLE, None)
+    try:
+        with open_regular(path) as file:
+            return read_open(file, path)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return _entry(path, info, State.UNREADABLE, None)
 
 
 def read_open(file: BinaryIO, path: Path) -> Entry:

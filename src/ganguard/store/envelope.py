@@ -23,6 +23,7 @@ import xxhash
 
 from ganguard.errors import DamagedCheckpoint, UnreadableCheckpoint
 from ganguard.store.durable import why, write_all
+from ganguard.store.reading import open_regular, parse_json
 
 FORMAT = 1
 MAGIC = b"ganguard"
@@ -98,7 +99,7 @@ def fits(summary: dict[str, Any]) -> bool:
 def peek(path: Path) -> tuple[State, dict[str, Any] | None]:
     """What the file's last bytes say: its state, and its summary where one is intact. Raises nothing."""
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path) as file:
             return peek_into(file)
     except OSError:
         return State.UNREADABLE, None
@@ -148,8 +149,8 @@ def _parse_comment(tail: bytes) -> tuple[dict[str, Any] | None, int]:
     if len(text) != length or footer[15:] != expected:
         return None, 0
     try:
-        summary = json.loads(text)
-    except (ValueError, RecursionError):  # only a forger writes this: the checksum was right
+        summary = parse_json(text)
+    except ValueError:  # only a forger writes this: the checksum was right
         return None, 0
     well_formed = isinstance(summary, dict) and all(isinstance(summary.get(k), t) for k, t in _REQUIRED.items())
     return (summary if well_formed else None), length + _FOOTER_SIZE
@@ -172,7 +173,7 @@ def verify(path: Path) -> dict[str, Any]:
         UnreadableCheckpoint: it cannot be read, or a newer ganguard wrote it: nothing is proven.
     """
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path) as file:
             return verify_open(file, path)
     except OSError as error:
         raise UnreadableCheckpoint(
@@ -209,7 +210,7 @@ def _digest(file: BinaryIO, length: int) -> str:
 
 def file_digest(path: Path) -> str:
     """xxh3-128 of a whole file: names files that carry no digest of their own."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return open_file_digest(file)
 
 

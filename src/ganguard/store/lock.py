@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ganguard.errors import FolderInUse, SaveFailed
+from ganguard.store import reading
 from ganguard.store.durable import why
 
 TRAINING = ".ganguard.lock"
@@ -151,7 +152,7 @@ class Lock:
         if own and self._key in _held:
             return f"{self._of} is in use by this process already. Leave the first guard before entering a second."
         try:
-            holder = json.loads(self._path.read_bytes())
+            holder = reading.read_json(self._path)
             since = time.strftime("%Y-%m-%d %H:%M", time.localtime(holder["since"]))
             who = f"process {holder['pid']} on {holder['host']} since {since} ({' '.join(holder['command'])})"
         except (OSError, ValueError, KeyError, TypeError):

@@ -9,9 +9,10 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ganguard.errors import NoCheckpoint
-from ganguard.store import aliases, durable, named, names, runfile, search, set_aside
+from ganguard.store import aliases, durable, named, names, runfile, search, set_aside, spared
 from ganguard.store.catalog import Catalog, Entry, newest_first
 from ganguard.store.envelope import State
 from ganguard.store.plans import Plan, Request, going_on, some
@@ -19,7 +20,7 @@ from ganguard.store.runfile import Run
 from ganguard.store.search import Search
 from ganguard.store.shelf import Shelf
 
-__all__ = ["Plan", "Request", "carry_out", "plan"]
+__all__ = ["Plan", "Request", "carry_out", "plan", "settings"]
 _LISTED = 10
 
 
@@ -71,6 +72,18 @@ def _from_zero(there: Catalog, run: Run, met: Search, request: Request) -> Plan:
         switches=True,
         notes=(gone, *met.notes, *_elsewhere(there.shelf)),
     )
+
+
+def settings(where: Path | Shelf, request: Request) -> tuple[Entry | None, dict[str, Any]]:
+    """The checkpoint that will be gone on from, and the settings it was saved under. Changes nothing.
+
+    Raises:
+        CheckpointError: as ``plan``.
+    """
+    start = plan(where, request, verified=False).start
+    if start is not None and start.summary is not None and "config" in start.summary.spared:
+        start = plan(where, request).start  # what does not fit into a summary is believed once its bytes are
+    return start, (spared.value_of(start, "config") or {}) if start else {}
 
 
 def carry_out(plan: Plan) -> tuple[Path | None, list[str]]:
@@ -134,7 +147,7 @@ def _refuse_to_start_from_zero(there: Catalog, run: Run | None, met: Search, *, 
         lines.append(f"To go on from one all the same:  --checkpoint-path {best[0].path}")
     lines += _elsewhere(there.shelf)
     lines.append("To start afresh, setting them aside:  --no-checkpoint")
-    raise NoCheckpoint("\n".join(lines))
+    raise NoCheckpoint(*lines)
 
 
 def _elsewhere(shelf: Shelf) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ganguard.errors import UsageError
+from ganguard.store import spared
 from ganguard.store.catalog import Entry, newest_first
 from ganguard.store.shelf import Shelf
 from ganguard.store.summary import Kind, Summary, score_kind
@@ -65,7 +66,7 @@ def best(heads: Sequence[Entry]) -> list[Entry]:
     scored = [(score, entry) for entry in newest_first(heads) if (score := _finite_score(entry))]
     if not scored:
         return []
-    bests = (_summary(entry).best for entry in newest_first(heads))
+    bests = (spared.value_of(entry, "best") for entry in newest_first(heads))
     kind = score_kind(next(filter(None, bests), scored[0][0]))
     same = [(score["value"], entry) for score, entry in scored if score_kind(score) == kind]
     return [min(same, key=lambda found: found[0])[1]] if same else []
@@ -81,7 +82,7 @@ def best_of_each_kind(heads: Sequence[Entry]) -> list[Entry]:
 
 
 def _finite_score(entry: Entry) -> dict[str, Any] | None:
-    score = _summary(entry).score or {}
+    score = spared.value_of(entry, "score") or {}
     value = score.get("value")
     return score if isinstance(value, int | float) and math.isfinite(value) else None
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from ganguard.errors import NoCheckpoint, UnreadableCheckpoint, UsageError
-from ganguard.store import durable, names, set_aside
+from ganguard.store import durable, names, plain, reading, set_aside
 from ganguard.store.catalog import Catalog, newest_first
 from ganguard.store.durable import why
 from ganguard.store.pair import HISTORY, Pair, clean
@@ -83,12 +83,12 @@ def read(where: Path | Shelf) -> Run | None:
 
 def _read(file: Path) -> Run | None:
     try:
-        values = json.loads(file.read_bytes())
+        values = reading.read_json(file)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UnreadableCheckpoint(f"{file} cannot be read: {why(error)}. Mend that first.") from error
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     try:
         known = {f.name: values[f.name] for f in fields(Run) if f.name in values}
@@ -124,7 +124,8 @@ def _well_formed(run: Run) -> bool:
     inside = ".." not in into and (not run.pending_files or into[:1] == (names.SET_ASIDE,))
     return (
         all(isinstance(text, str) for text in texts)
-        and isinstance(run.branch, int)
+        and plain.is_count(run.branch)
+        and len(run.lineage) == run.branch
         and inside
         and all(_is_below(name) for name in run.pending_files)
     )
@@ -152,13 +153,11 @@ def identify(catalog: Catalog) -> Run | None:
         return replace(recorded, pending_files=(), pending_folder="")
     runs = catalog.runs()
     if len(runs) > 1:
-        listing = "\n".join(
-            f"  run {run}: newest {newest_first(entries)[0].path}" for run, entries in sorted(runs.items())
-        )
         raise NoCheckpoint(
             f"{catalog.folder} holds checkpoints of {len(runs)} runs and no {catalog.shelf.run_file.name} that says "
-            "which is meant:\n"
-            f"{listing}\nName the file to go on from with --checkpoint-path FILE."
+            "which is meant:",
+            *(f"  run {run}: newest {newest_first(entries)[0].path}" for run, entries in sorted(runs.items())),
+            "Name the file to go on from with --checkpoint-path FILE.",
         )
     if not runs:
         return None

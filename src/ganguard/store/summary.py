@@ -9,11 +9,19 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ganguard.errors import UsageError
-from ganguard.store import envelope
+from ganguard.store import envelope, plain
 from ganguard.store.pair import Pair
 
 Lineage = tuple[tuple[int, int], ...]  # (step, epochs finished) for each earlier branch
 NOTHING = (-1, -1)  # of a branch that was abandoned from its beginning
+
+
+_WORDS = plain.list_of(plain.is_text)
+_IS_PAIR = plain.record(
+    **dict.fromkeys(("name", "head", "companion", "head_alias", "companion_alias"), plain.is_text),
+    head_parts=_WORDS,
+    companion_parts=_WORDS,
+)
 
 
 def lineage_from_json(values: Any) -> Lineage:
@@ -22,9 +30,11 @@ def lineage_from_json(values: Any) -> Lineage:
 
 def pair_from_json(values: Mapping[str, Any]) -> Pair:
     """Raises TypeError, ValueError or UsageError where ``values`` describe none."""
+    if not _IS_PAIR(values):
+        raise TypeError("a pair's names are text")
     known = {f.name: values[f.name] for f in fields(Pair) if f.name in values}
-    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
-    return Pair(**plain)
+    named: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
+    return Pair(**named)
 
 
 class Kind(enum.StrEnum):
@@ -80,6 +90,7 @@ class Summary:
     config: dict[str, Any] | None = None
     pair: Pair | None = None  # the layout, where the run's checkpoints are pairs
     companions: tuple[Companion, ...] = ()
+    spared: tuple[str, ...] = ()  # fields that did not fit in here: ``spared.value_of`` has them from the body
     digest: str = ""  # set by the envelope
     bytes: int = 0
 
@@ -96,10 +107,11 @@ class Summary:
     def to_json(self) -> dict[str, Any]:
         values = asdict(self)
         del values["digest"], values["bytes"]
-        for key, nothing in _SPARED.items():  # what is too long for a comment is then only in the file's body
+        for key, nothing in _CAN_BE_SPARED.items():  # what is too long for a comment is then only in the file's body
             if envelope.fits(values):
                 break
-            values[key] = nothing
+            if values[key] != nothing:
+                values[key], values["spared"] = nothing, (*values["spared"], key)
         return values
 
 
@@ -109,12 +121,18 @@ def score_kind(score: Mapping[str, Any]) -> str:
 
 
 # What a summary can do without, the least needed first.
-_SPARED: dict[str, Any] = {"config": None, "means": {}, "versions": {}, "best": None, "score": None}
+_CAN_BE_SPARED: dict[str, Any] = {"config": None, "means": {}, "versions": {}, "best": None, "score": None}
 _KNOWN = tuple(f.name for f in fields(Summary))
-_NUMBERS = ("branch", "epoch", "batch", "samples", "step", "images", "bytes")
 _TEXTS = ("name", "run", "saved_at", "host", "parent", "digest")
-_TABLES = ("means", "versions")
-_TABLES_OR_NONE = ("score", "best", "config")
+_CHECKS: dict[str, plain.Check] = {
+    **dict.fromkeys(("branch", "epoch", "batch", "samples", "step", "images", "bytes"), plain.is_count),
+    **dict.fromkeys(_TEXTS, plain.is_text),
+    **dict.fromkeys(("finite", "milestone"), lambda value: isinstance(value, bool)),
+    **dict.fromkeys(("score", "best"), plain.or_none(plain.is_score)),
+    "means": plain.table_of(plain.is_number),
+    "versions": plain.table_of(plain.is_json),
+    "config": plain.or_none(plain.all_of(plain.table_of(lambda _: True), plain.is_json)),
+}
 
 
 def from_json(values: dict[str, Any]) -> Summary | None:
@@ -129,23 +147,24 @@ def from_json(values: dict[str, Any]) -> Summary | None:
         known["companions"] = tuple(Companion(**c) for c in known.get("companions", ()))
         known["origin"] = Origin(**known["origin"]) if known.get("origin") else None
         known["pair"] = pair_from_json(known["pair"]) if known.get("pair") else None
+        known["spared"] = tuple(known.get("spared", _spared_before_that_was_written_down(known)))
         summary = Summary(**known)
-        return summary if _well_formed(summary) else None
+        return summary if is_well_formed(summary) else None
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError, UsageError):
         return None
 
 
-def _well_formed(summary: Summary) -> bool:
-    values = vars(summary)
-    texts = [values[key] for key in _TEXTS]
-    for other in (*summary.companions, *([summary.origin] if summary.origin else ())):
-        texts += vars(other).values()
+def _spared_before_that_was_written_down(known: dict[str, Any]) -> tuple[str, ...]:
+    """Every head had settings, so that one without them had too many."""
+    return () if known.get("config") is not None or known["kind"] is Kind.COMPANION else ("config",)
+
+
+def is_well_formed(summary: Summary) -> bool:
+    """Whether each field holds what it should."""
+    others = (*summary.companions, *([summary.origin] if summary.origin else ()))
     return (
-        all(isinstance(values[key], int) and values[key] >= 0 for key in _NUMBERS)
-        and all(isinstance(text, str) for text in texts)
-        and all(isinstance(values[key], dict) for key in _TABLES)
-        and all(values[key] is None or isinstance(values[key], dict) for key in _TABLES_OR_NONE)
-        and all(isinstance(mean, int | float) for mean in summary.means.values())
-        and isinstance(summary.finite, bool)
-        and isinstance(summary.milestone, bool)
+        all(check(getattr(summary, key)) for key, check in _CHECKS.items())
+        and all(plain.is_text(text) for other in others for text in vars(other).values())
+        and set(summary.spared) <= set(_CAN_BE_SPARED)
+        and len(summary.lineage) == summary.branch
     )

@@ -25,10 +25,10 @@ def settings_before(
     Raises:
         DoesNotFit: they are not.
     """
-    start = resume.plan(shelf, request, verified=False).start
-    if start is None or start.summary is None or start.summary.config is None:
+    start, settings = resume.settings(shelf, request)
+    if start is None or not settings:
         return {}
-    before = {"pixel_range": FULL, **start.summary.config}
+    before = {"pixel_range": FULL, **settings}
     asked = {k: v for k, v in config.items() if v is not None and (k, v) != ("pixel_range", AUTO)}
     stored = {name: value for name, value in before.items() if name in structural}
     restoring.require_settings(start.path.name, stored, asked, frozenset())

@@ -27,7 +27,7 @@ from ganguard.reports import console
 from ganguard.reports.training_line import TrainingLine
 from ganguard.store.resume import Request
 from ganguard.store.scheduled import plan_of
-from ganguard.training import run_names, runs_beside
+from ganguard.training import failing, run_names, runs_beside
 from ganguard.training.before import range_to_use, settings_before
 from ganguard.training.cgan_config import NOT_OF_THE_RUN, STRUCTURAL, CganConfig
 from ganguard.training.cgan_data import open_data
@@ -187,7 +187,7 @@ class CganTraining:
         loader, config = self._loader(), self._config
         with TrainingLine(len(self._images), config.epochs) as line:
             guard = self._guard(line)
-            with guard, contextlib.closing(self._reports(guard, line)) as reports:
+            with failing.in_words(), guard, contextlib.closing(self._reports(guard, line)) as reports:
                 guarded()
                 self._tell_learning_rate(guard, line)
                 for epoch in guard.epochs(config.epochs):

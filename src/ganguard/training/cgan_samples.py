@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ganguard.data import LabelledImages
 from ganguard.networks.cgan_spec import CganSpec
+from ganguard.state import rows_like
 from ganguard.streams import derive
 from ganguard.training.cgan_step import to_label_vectors
 
@@ -42,7 +43,17 @@ class FixedLatents:
         return {"latents": self.latents, "labels": self.labels}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.latents, self.labels = state["latents"], state["labels"]
+        latents, labels = rows_like(self.latents, state["latents"]), state["labels"]
+        if not self._are_class_numbers(labels):
+            rows_like(self.labels, labels)
+        if len(latents) != len(labels) or len(labels) % _ROWS:
+            raise ValueError(f"{len(latents)} latents and {len(labels)} labels")
+        self.latents, self.labels = latents, labels
+
+    def _are_class_numbers(self, labels: Any) -> bool:
+        """What earlier checkpoints hold in place of label vectors."""
+        whole = isinstance(labels, Tensor) and labels.ndim == 1 and labels.dtype is torch.int64
+        return whole and bool(((labels >= 0) & (labels < self.labels.shape[1])).all())
 
 
 def grid_columns(images: LabelledImages) -> Tensor:

@@ -11,7 +11,7 @@ from ganguard.errors import NoCheckpoint
 from ganguard.networks import best_files
 from ganguard.networks.best_files import Manifest
 from ganguard.reports import console
-from ganguard.store import names, retention, runfile, search
+from ganguard.store import names, retention, runfile, search, spared
 from ganguard.store.catalog import Catalog, Entry, newest_first
 from ganguard.store.plans import some
 from ganguard.store.runfile import Run
@@ -66,7 +66,7 @@ class Places:
         if best_files.manifests(own):
             return own
         line = newest_first(search.on_the_line(there, run))
-        best = next((entry.summary.best for entry in line if entry.summary), None)
+        best = spared.value_of(line[0], "best") if line else None
         for path in (*self._inherited(run, best), *_checkpoint_of(best, line)):
             self.say(f"The best of this {'branch' if run.branch else 'run'} so far is in {path}.")
             return path

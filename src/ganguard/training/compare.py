@@ -69,7 +69,7 @@ def _load(files: Sequence[Path], device: str) -> tuple[list[LoadedGenerator], li
         except DamagedCheckpoint as error:
             damaged.append(str(error))
     if not generators:
-        raise DamagedCheckpoint("\n".join(damaged))
+        raise DamagedCheckpoint(*damaged)
     return generators, damaged
 
 

@@ -29,7 +29,7 @@ from ganguard.store.durable import why
 from ganguard.store.resume import Request
 from ganguard.store.scheduled import plan_of
 from ganguard.store.shelf import Shelf
-from ganguard.training import progan_start, run_names, runs_beside
+from ganguard.training import failing, progan_start, run_names, runs_beside
 from ganguard.training.before import range_to_use, settings_before
 from ganguard.training.devices import choose_device
 from ganguard.training.progan_config import NOT_OF_THE_RUN, STRUCTURAL, ProganConfig
@@ -193,7 +193,7 @@ class ProganTraining:
 
     def _train(self, guarded: Callable[[], None]) -> None:
         plain, images = self._say, len(self._pyramid)
-        with self._guard() as guard:
+        with failing.in_words(), self._guard() as guard:
             guarded()
             schedule = schedule_of(self._config, self._growth, images=images, seen=guard.images)
             self._growth.adjust(schedule)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from ganguard import state
 from ganguard.errors import DoesNotFit, UsageError
 from ganguard.networks.latents import draw_latents
 from ganguard.networks.loaded import GeneratorOrigin
 from ganguard.networks.loading import load_generator
 from ganguard.networks.progressive_loaded import LoadedProgressive, between, of_weights
 from ganguard.reports.grids import save_grid
+from ganguard.store import body
 from ganguard.store.durable import why
 
 _BATCH = 16
@@ -46,7 +46,7 @@ def _older(path: Path) -> dict[str, torch.Tensor] | None:
     """The weights in a file that no ganguard wrote; None where it is one of ours, or none that can be opened."""
     if not path.is_file():
         return None
-    loaded = state.load_file(path)
+    loaded = body.load_file(path)
     if "progress" in loaded:
         return None
     weights = loaded.get("state_dict", loaded)

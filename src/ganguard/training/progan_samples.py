@@ -12,6 +12,7 @@ from ganguard.data import UnlabelledImages
 from ganguard.networks.latents import draw_latents
 from ganguard.networks.progressive import size_of
 from ganguard.reports.grids import save_grid
+from ganguard.state import rows_like
 from ganguard.streams import derive
 from ganguard.training.progan_schedule import Stage
 
@@ -29,7 +30,7 @@ class FixedLatents:
         return {"latents": self.latents}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.latents = state["latents"]
+        self.latents = rows_like(self.latents, state["latents"])
 
 
 def grid_shape(size: int) -> tuple[int, int]:

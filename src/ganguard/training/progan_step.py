@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -14,8 +14,10 @@ from ganguard.errors import UsageError
 from ganguard.networks.ema import GeneratorAverage
 from ganguard.networks.equalized import halved, upsampled
 from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator
+from ganguard.store import plain
 from ganguard.training.cgan_step import generator_turn, unit_images
 from ganguard.training.losses import drift, gradient_penalty, wasserstein_critic_loss, wasserstein_generator_loss
+from ganguard.training.progan_config import SIZES
 from ganguard.training.progan_schedule import Phase, Schedule, Stage
 
 BETAS = (0.0, 0.99)
@@ -38,6 +40,14 @@ def make_optimizers(
         Adam(generator.parameters(), learning_rate, betas=BETAS, eps=1e-8),
         Adam(critic.parameters(), learning_rate, betas=BETAS, eps=1e-8),
     )
+
+
+_IS_PHASE = plain.all_of(
+    plain.having(*(item.name for item in fields(Phase))),
+    plain.record(**{item.name: plain.is_count for item in fields(Phase)}),
+    lambda phase: phase["level"] < len(SIZES),
+)
+_IS_GROWTH = plain.record(begun=plain.list_of(_IS_PHASE), fitting=plain.or_none(lambda n: plain.is_count(n) and n > 0))
 
 
 class Growth:
@@ -71,6 +81,8 @@ class Growth:
         return {"begun": [asdict(phase) for phase in self.begun], "fitting": self.fitting}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if not _IS_GROWTH(state):
+            raise ValueError("what has begun is told in levels and images")
         self.begun = [Phase(**phase) for phase in state["begun"]]
         self.fitting = state["fitting"]
 

@@ -38,6 +38,7 @@ class RunBeside:
 
     shelf: Shelf
     newest: Summary
+    config: Mapping[str, Any]
 
     @property
     def name(self) -> str:
@@ -47,10 +48,6 @@ class RunBeside:
     def key(self) -> str:
         """What its name counts as, where several runs share a folder."""
         return self.shelf.pair.key if self.shelf.pair else ""
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        return self.newest.config or {}
 
     @property
     def images(self) -> str:
@@ -75,9 +72,9 @@ class RunBeside:
 def _runs(shelves: Iterator[Shelf]) -> Iterator[RunBeside]:
     for shelf in shelves:
         with contextlib.suppress(CheckpointError):  # it is no run that could be gone on with
-            start = resume.plan(shelf, Request(), verified=False).start
-            if start and start.summary and start.summary.config and "data" in start.summary.config:
-                yield RunBeside(shelf, start.summary)
+            start, settings = resume.settings(shelf, Request())
+            if start and start.summary and "data" in settings:
+                yield RunBeside(shelf, start.summary, settings)
 
 
 def progressive_in(weights: str) -> list[RunBeside]:
@@ -106,8 +103,7 @@ def settled(asked: ProganConfig) -> ProganConfig:
         return replace(asked, run_name=mine[0].name)
     lines = [f"  {run}:  {_command(('--run-name', run.name))}" for run in mine]
     raise NoCheckpoint(
-        f"{len(mine)} runs in {asked.weights_dir} are of the images in {asked.data_dir}. Say which is meant:\n"
-        + "\n".join(lines)
+        f"{len(mine)} runs in {asked.weights_dir} are of the images in {asked.data_dir}. Say which is meant:", *lines
     )
 
 
@@ -133,9 +129,9 @@ def check_progressive(
     elif not other_images and _has_others(own, config.data_dir, sketch):
         raise DoesNotFit(
             f"The images in {config.data_dir} are other ones than those that the run {own.name} in "
-            f"{config.weights_dir} was trained on ({own.images}). Nothing was changed. Say which is meant:\n"
-            f"  To go on with it on these images:  {_command(('--other-images',))}\n"
-            f"  To begin a run of its own on them:  {_command(('--run-name', _free_name(config, runs)))}"
+            f"{config.weights_dir} was trained on ({own.images}). Nothing was changed. Say which is meant:",
+            f"  To go on with it on these images:  {_command(('--other-images',))}",
+            f"  To begin a run of its own on them:  {_command(('--run-name', _free_name(config, runs)))}",
         )
 
 
@@ -198,20 +194,20 @@ def _going_on_conditional(run: RunBeside, config: CganConfig, sketch: Sketch | N
     return *where, "--checkpoint-dir", str(folder), *(("--data", data) if data else ())
 
 
-def progressive_beside(config: ProganConfig) -> str:
+def progressive_beside(config: ProganConfig) -> list[str]:
     """The runs in the folder of weights, for an answer that one has no checkpoint; empty where there are none."""
     return named((run, _going_on_progressive(run, config, None)) for run in progressive_in(config.weights_dir))
 
 
-def conditional_beside(config: CganConfig, folder: Path) -> str:
+def conditional_beside(config: CganConfig, folder: Path) -> list[str]:
     """Likewise."""
     return named((run, _going_on_conditional(run, config, None)) for run in _conditional_near(config, folder))
 
 
-def named(others: Iterable[tuple[RunBeside, tuple[str, ...]]]) -> str:
+def named(others: Iterable[tuple[RunBeside, tuple[str, ...]]]) -> list[str]:
     """Lines for an answer that a run has no checkpoint: which have one, with the options that name them."""
     lines = [f"  {run}. To name it:  {_command(options)}" for run, options in others]
-    return "\n".join(["", "Other runs lie here:", *lines[:_SHOWN]]) if lines else ""
+    return ["Other runs lie here:", *lines[:_SHOWN]] if lines else []
 
 
 def _tell_others(others: list[tuple[RunBeside, tuple[str, ...]]], sketch: Sketch, anew: tuple[str, ...] | None) -> None:
@@ -233,16 +229,10 @@ def _tell_others(others: list[tuple[RunBeside, tuple[str, ...]]], sketch: Sketch
     shown = [*lines[:_SHOWN], *more]
     if same and anew:
         raise DoesNotFit(
-            "\n".join(
-                [
-                    "A new run would begin from zero, though one on these very images lies here. Nothing was changed. "
-                    "Say which is meant:",
-                    *shown,
-                    f"  To begin a new run:  {_command(anew)}",
-                ]
-            )
+            "A new run would begin from zero, though one on these very images lies here. Nothing was changed. Say "
+            "which is meant:",
+            *shown,
+            f"  To begin a new run:  {_command(anew)}",
         )
     if lines:
-        console.say("A new run begins. Here lie already:")
-        for line in shown:
-            console.say(line)
+        console.say_all(["A new run begins. Here lie already:", *shown])

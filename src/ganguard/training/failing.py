@@ -1,0 +1,24 @@
+"""A training that the system refuses something ends in one sentence, which does not say that nothing was lost."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from ganguard.errors import TrainingFailed
+from ganguard.store.durable import why
+
+
+@contextlib.contextmanager
+def in_words() -> Iterator[None]:
+    """Stands around the guard, which has told by then what is on disk.
+
+    Raises:
+        TrainingFailed: for an OSError of a step, of its data or of what follows an epoch.
+    """
+    try:
+        yield
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        reason = why(error) if error.errno else str(error).strip().splitlines()[-1]  # a worker's holds its traceback
+        raise TrainingFailed(f"Training has ended: {name}{reason}. Mend that and type the same command.") from error

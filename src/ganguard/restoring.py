@@ -33,6 +33,7 @@ class Beginning:
     loaded: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     translated: bool = False  # from an older script's files, which hold what they hold
+    named: bool = False  # a file was asked for, whatever is gone on from
 
     @property
     def run(self) -> Run:
@@ -105,8 +106,11 @@ def begin(shelf: Shelf, request: Request, parts: Mapping[str, Any]) -> Beginning
     Raises:
         CheckpointError: none can be used.
     """
-    plan = resume.plan(shelf, request)
-    start = plan.start
+    return _read(resume.plan(shelf, request), shelf, request, parts)
+
+
+def _read(plan: Plan, shelf: Shelf, request: Request, parts: Mapping[str, Any]) -> Beginning:
+    start, named = plan.start, request.file is not None
     if start is None:
         return Beginning(plan)
     loaded = state.load_file(start.path)
@@ -115,10 +119,31 @@ def begin(shelf: Shelf, request: Request, parts: Mapping[str, Any]) -> Beginning
     if "progress" not in loaded:
         files = [(start.path, loaded), *zip((c.path for c in plan.companions), others, strict=True)]
         translated, notes = older.translate(files, parts, pair, request.begins_at or {})
-        return Beginning(plan, translated, notes, translated=True)
+        return Beginning(plan, translated, notes, translated=True, named=named)
     if pair is not None and "state_dict" in loaded:
         loaded = pairing.join(pair, loaded, others, start.path)
-    return Beginning(plan, loaded)
+    return Beginning(plan, loaded, named=named)
+
+
+def require_fit(
+    shelf: Shelf, request: Request, parts: Mapping[str, Any], config: Mapping[str, Any], may_change: Iterable[str]
+) -> None:
+    """Refuse at once what ``require_same`` would refuse later, before what takes long is begun. Changes nothing.
+
+    What a checkpoint's summary tells is enough. An older script's file has none, so it is loaded.
+
+    Raises:
+        CheckpointError: none can be used, or it was made for something else.
+    """
+    plan = resume.plan(shelf, request, verified=False)
+    if plan.start is None:
+        return
+    if plan.start.summary is None:
+        began = _read(plan, shelf, request, parts)
+        require_same(began, as_json(config), may_change, None, parts, say=lambda _: None)
+    elif plan.start.summary.config is not None:
+        stored, named = plan.start.summary.config, request.file is not None
+        require_settings(plan.start.path.name, stored, as_json(config), frozenset(may_change), named=named)
 
 
 def require_same(
@@ -142,9 +167,10 @@ def require_same(
     if began.seed is not None and seed is not None:
         stored, config = {**stored, "seed": began.seed}, {**config, "seed": seed}
     free = frozenset(may_change)
-    changed = require_settings(source, stored, config, free)
+    changed = require_settings(source, stored, config, free, named=began.named)
     if unfit := state.differences(parts, began.loaded):
-        raise _refusal(state.mismatch(unfit, source))
+        advice = older.what_to_do(parts, began.loaded) if began.translated else "Use the settings it was trained with."
+        raise _refusal(state.mismatch(unfit, source, f"{advice} {_otherwise(named=began.named)}"))
     if not began.translated:
         _require_the_same_parts(began.loaded, parts, free, source)
     for key in changed:
@@ -152,8 +178,20 @@ def require_same(
         say(f"{key} is {config[key]} now, it was {before}.")
 
 
-def require_settings(source: str, stored: Mapping[str, Any], config: Mapping[str, Any], free: Set[str]) -> list[str]:
+def _otherwise(*, named: bool) -> str:
+    """How to train without a checkpoint: where it was named, that it be set aside would be refused."""
+    if named:
+        return "To train without it, do not name it."
+    return "To start afresh (the old run is set aside, not lost): --no-checkpoint."
+
+
+def require_settings(
+    source: str, stored: Mapping[str, Any], config: Mapping[str, Any], free: Set[str], *, named: bool = False
+) -> list[str]:
     """Which settings are others than those of the checkpoint ``source``, and may be.
+
+    Args:
+        named: a file was asked for.
 
     Raises:
         DoesNotFit: some may not.
@@ -164,8 +202,7 @@ def require_settings(source: str, stored: Mapping[str, Any], config: Mapping[str
         lines = "\n".join(f"  {key}: {config[key]} here, {stored[key]} in the checkpoint" for key in refused)
         raise _refusal(
             f"{source} was saved under other settings; nothing was changed:\n{lines}\n"
-            "To go on with this run, leave that out or set it back. To start afresh (the old run is set aside, not "
-            "lost): --no-checkpoint."
+            f"To go on with this run, leave that out or set it back. {_otherwise(named=named)}"
         )
     return [key for key in changed if config[key] is not None]
 
@@ -173,7 +210,8 @@ def require_settings(source: str, stored: Mapping[str, Any], config: Mapping[str
 def _refusal(text: str) -> DoesNotFit:
     """Whoever wrote the loop sees the note, below the traceback; whoever typed a command does not."""
     error = DoesNotFit(text)
-    error.add_note("In a loop of your own, --no-checkpoint is Guard(…, resume=Request(afresh=True)).")
+    if "--no-checkpoint" in text:
+        error.add_note("In a loop of your own, --no-checkpoint is Guard(…, resume=Request(afresh=True)).")
     return error
 
 

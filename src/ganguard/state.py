@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.nn.parameter import is_lazy
 
+from ganguard import numpy_pickles, strictly
 from ganguard.errors import DoesNotFit, RefusedCheckpoint, UnreadableCheckpoint, UsageError
 from ganguard.store.durable import why
 
@@ -180,7 +181,8 @@ def load_file(path: Path) -> dict[str, Any]:
         UnreadableCheckpoint: it cannot be read, or is no torch file.
     """
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with numpy_pickles.plain():
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise RefusedCheckpoint(
             f"{path} holds more than plain types and tensors ({_short(error)}); it was not opened, since opening it "
@@ -211,20 +213,18 @@ def differences(parts: Mapping[str, Any], loaded: Mapping[str, Any]) -> list[str
         if not isinstance(loaded[name], Mapping):
             lines.append(f"{name} is a {type(loaded[name]).__name__} in the checkpoint")
         elif isinstance(part, torch.nn.Module):
-            lines += [f"{name}: {line}" for line in _module_differences(part, loaded[name])]
+            unfit = [f"{name}: {line}" for line in _module_differences(part, loaded[name])]
+            lines += [] if unfit and strictly.loads(part, loaded[name]) else unfit
         elif isinstance(part, torch.optim.Optimizer):
             lines += [f"{name}: {line}" for line in _optimizer_differences(part, loaded[name])]
     return lines
 
 
-def mismatch(lines: list[str], source: str) -> str:
+def mismatch(lines: list[str], source: str, advice: str) -> str:
     """What ``differences`` found, as an error's text."""
     shown = "\n".join(f"  {line}" for line in lines[:20])
     more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
-    return (
-        f"{source} was made for other networks; nothing was changed:\n{shown}{more}\n"
-        "Use the settings it was trained with, or start afresh (the old run is set aside, not lost): --no-checkpoint."
-    )
+    return f"{source} was made for other networks; nothing was changed:\n{shown}{more}\n{advice}"
 
 
 def _module_differences(module: torch.nn.Module, stored: Mapping[str, Any]) -> Iterator[str]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ganguard import restoring
 from ganguard.data import Pyramid, open_pyramid
 from ganguard.guard import Guard
 from ganguard.networks.ema import GeneratorAverage
@@ -25,6 +26,7 @@ from ganguard.store import durable
 from ganguard.store.durable import why
 from ganguard.store.resume import Request
 from ganguard.store.scheduled import plan_of
+from ganguard.store.shelf import Shelf
 from ganguard.training import progan_start
 from ganguard.training.devices import choose_device
 from ganguard.training.progan_config import NOT_OF_THE_RUN, STRUCTURAL, ProganConfig
@@ -93,8 +95,10 @@ class ProganTraining:
         self._saving_signals = ON_USR1[config.on_usr1]
         with early.preparing(self._saving_signals):
             self._device = choose_device(config.device, say)
-            self._pyramid = _open_data(config, say)
             self._build()
+            shelf = Shelf(Path(config.weights_dir), config.layout)
+            restoring.require_fit(shelf, request, self._parts, self._recorded, self._may_change)
+            self._pyramid = _open_data(config, say)
 
     def _build(self) -> None:
         config = self._config
@@ -117,16 +121,7 @@ class ProganTraining:
             piece=1,
             fewer=self._fewer,
         )
-
-    def _guard(self) -> Guard:
-        config = self._config
-        recorded = {k: v for k, v in asdict(config).items() if k not in NOT_OF_THE_RUN}
-        recorded |= {
-            "network": "progan",
-            "img_size": config.image_size,
-            "data": str(Path(config.data_dir).resolve()) if Path(config.data_dir).exists() else config.data_dir,
-        }
-        parts = {
+        self._parts = {
             "generator": self._generator,
             "critic": self._critic,
             "opt_g": self._optimizers[0],
@@ -135,11 +130,29 @@ class ProganTraining:
             "fixed": self._fixed,
             "growth": self._growth,
         }
+
+    @property
+    def _recorded(self) -> dict[str, Any]:
+        """The settings that a checkpoint holds."""
+        config = self._config
+        recorded = {k: v for k, v in asdict(config).items() if k not in NOT_OF_THE_RUN}
+        return recorded | {
+            "network": "progan",
+            "img_size": config.image_size,
+            "data": str(Path(config.data_dir).resolve()) if Path(config.data_dir).exists() else config.data_dir,
+        }
+
+    @property
+    def _may_change(self) -> set[str]:
+        return set(self._recorded) - {*STRUCTURAL, "network"}
+
+    def _guard(self) -> Guard:
+        config = self._config
         return Guard(
             config.weights_dir,
-            parts,
-            config=recorded,
-            may_change=set(recorded) - {*STRUCTURAL, "network"},
+            self._parts,
+            config=self._recorded,
+            may_change=self._may_change,
             seed=config.seed,
             layout=config.layout,
             save_every_epochs=int(config.save_model),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -78,7 +79,7 @@ def _refusal(what: str) -> pickle.UnpicklingError:
     return pickle.UnpicklingError(f"Unsupported class numpy.{what}")
 
 
-_STAND_INS = {
+_STAND_INS: dict[str, Callable[..., Any]] = {
     "builtins.bytes": _empty_bytes,
     "numpy.dtype": _DType,
     "numpy.ndarray": _Array,

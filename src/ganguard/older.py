@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def translate(
         DoesNotFit: they are of no layout that is known, or of other networks.
     """
     (path, loaded), *_ = files
-    notes = [note for file, content in files for note in _without_prefixes(content, file)]
+    notes = [note for file, content in files for note in without_prefixes(content, file)]
     if any(key in loaded for key in _CALLED):
         translated, more = _single(loaded, path, parts)
         return translated, [*notes, *more]
@@ -67,20 +67,22 @@ def translate(
     return {**translated, "progress": position, "history": {"epochs": [], "sums": {}}, "best": None}, notes
 
 
-def _without_prefixes(content: Content, path: Path) -> Iterator[str]:
-    """Take what wrappers add from the names of weights; yields what was done."""
+def without_prefixes(content: Content, path: Path) -> list[str]:
+    """Take from the names of weights what wrappers put before them; returns what was done, in words."""
+    notes = []
     for key, weights in (("", content), *content.items()):
-        if taken := without_prefixes(weights):
-            of = f"of {key} " if key else ""
-            yield f"{path.name}: the names {of}began with {taken}, a wrapper's, which is left out."
+        if taken := _taken(weights):
+            of = f" of {key}" if key else ""
+            notes.append(f"{path.name}: all names{of} begin with {taken}, which a wrapper added; it is left out.")
+    return notes
 
 
-def without_prefixes(weights: Any) -> str:
-    """Take the prefixes that all names of a state dict share, and that a wrapper gave them; returns them."""
-    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+def _taken(weights: Any) -> str:
+    """The prefixes that all names of a state dict shared."""
+    if not isinstance(weights, dict) or not weights or not all(isinstance(name, str) for name in weights):
         return ""
     taken = ""
-    while prefix := next((p for p in _PREFIXES if weights and all(name.startswith(p) for name in weights)), ""):
+    while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in weights)), ""):
         strip(weights, prefix)
         taken += prefix
     return taken
@@ -155,6 +157,25 @@ def _single(loaded: Content, path: Path, parts: Mapping[str, Any]) -> tuple[Cont
     ]
     notes += [f"{old} has no part to go to here; it is left out." for old, ours in found.items() if ours is None]
     return translated, notes
+
+
+def about(path: Path) -> dict[str, Any]:
+    """What ``told_by`` finds in a file, and what it ``holds``, in words.
+
+    Raises:
+        CheckpointError: it cannot be opened safely, or is another file.
+    """
+    loaded = state.load_file(path)
+    tables = {str(key): value for key, value in loaded.items() if isinstance(value, dict) and key != "hyperparameters"}
+    bare = sum(isinstance(value, torch.Tensor) for value in loaded.values())
+    holds = [f"{key} ({_tensors_in(value)} tensors)" for key, value in tables.items()]
+    return {**told_by(loaded), "holds": ", ".join([f"{bare} tensors"] * bool(bare) + holds)}
+
+
+def _tensors_in(value: Any) -> int:
+    if isinstance(value, dict):
+        return sum(map(_tensors_in, value.values()))
+    return int(isinstance(value, torch.Tensor))
 
 
 def told_by(loaded: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from ganguard import numpy_pickles, strictly
 from ganguard.errors import DoesNotFit, RefusedCheckpoint, UnreadableCheckpoint, UsageError
+from ganguard.store import foreign
 from ganguard.store.durable import why
 
 RESERVED = ("ganguard", "progress", "history", "best", "config", "random", "constructed")
@@ -178,8 +179,9 @@ def load_file(path: Path) -> dict[str, Any]:
 
     Raises:
         RefusedCheckpoint: it holds more than plain types and tensors.
-        UnreadableCheckpoint: it cannot be read, or is no torch file.
+        UnreadableCheckpoint: it cannot be read, or is no torch file; the message tells what it is where that is known.
     """
+    foreign.require_none(path)
     try:
         with numpy_pickles.plain():
             loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -193,7 +195,7 @@ def load_file(path: Path) -> dict[str, Any]:
     except (RuntimeError, ValueError, KeyError, EOFError, AttributeError, IndexError, TypeError) as error:
         raise UnreadableCheckpoint(f"{path} is not a file that torch can read: {_short(error)}") from error
     if not isinstance(loaded, dict):
-        raise UnreadableCheckpoint(f"{path} holds a {type(loaded).__name__} and no dict of parts.")
+        raise UnreadableCheckpoint(f"{path} holds a {type(loaded).__name__} and no dict. Save state_dicts in a dict.")
     return loaded
 
 

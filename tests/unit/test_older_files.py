@@ -1,5 +1,6 @@
 """Older scripts' files, mapped part by part to ours: what torch itself would load, loads; no code of theirs runs."""
 
+import json
 import math
 import zipfile
 from collections import OrderedDict
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from ganguard import Guard
+from ganguard.cli import checkpoints
 from ganguard.errors import DoesNotFit, NoCheckpoint, RefusedCheckpoint
 from ganguard.store.resume import Request
 
@@ -171,7 +173,7 @@ def test_a_wrappers_prefix_is_left_out_and_told(tmp_path, prefix):
     wrapped = OrderedDict((prefix + name, value) for name, value in old["generator"].state_dict().items())
     said, _, _ = taken_over(tmp_path, made, content(old, epoch=1, netG_state_dict=wrapped))
     assert torch.equal(made["generator"].weight, old["generator"].weight)
-    assert [line for line in said if f"began with {prefix}, a wrapper's" in line]
+    assert [line for line in said if f"netG_state_dict begin with {prefix}, which a wrapper added" in line]
 
 
 def test_a_batch_norm_of_old_loads_as_torch_loads_it(tmp_path):
@@ -201,3 +203,44 @@ def test_networks_that_are_built_otherwise_get_no_advice_that_cannot_help(tmp_pa
     assert "do not name it" in str(refused.value)
     with pytest.raises(DoesNotFit, match="Use the settings it was trained with"):
         taken_over(tmp_path, networks(), content(of(nn.Linear(2, 5), nn.Linear(5, 1)), epoch=1))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Checkpoints of an older script, one of them with more in it than plain data."""
+    place = tmp_path / "checkpoints"
+    place.mkdir()
+    older(place / "checkpoint_epoch_002.pth", networks(), best_fid=np.float64(42.0))
+    torch.save({"state_dict": networks()["generator"].state_dict()}, place / "generator_DRUSEN_v11.pth")
+    torch.save({"epoch": 3, "net": nn.Linear(1, 1)}, place / "whole_module.pth")
+    return place
+
+
+def test_the_list_opens_older_files_when_asked(folder, capsys):
+    manage = ["--checkpoint-dir", str(folder), "--list"]
+    assert checkpoints.main(manage) == 0
+    text = capsys.readouterr().out
+    assert "--list --older" in text
+    assert "0.250" not in text
+    assert checkpoints.main([*manage, "--older"]) == 0
+    text = capsys.readouterr().out
+    (row,) = [line.split() for line in text.splitlines() if "checkpoint_epoch_002.pth" in line]
+    assert row[1:9] == ["older", "2", "g", "0.250", "d", "2.000", "best", "42.00"]
+    assert "whole_module.pth holds more than plain types and tensors (torch.nn.modules.linear.Linear)" in text
+    checkpoints.main([*manage, "--older", "--json"])
+    (told,) = [row for row in json.loads(capsys.readouterr().out)["checkpoints"] if "epoch_002" in row["file"]]
+    assert (told["epoch"], told["loss_g"], told["best_fid"]) == (2, 0.25, 42.0)
+    assert told["hyperparameters"] == {"lr": 1e-3}
+
+
+def test_an_older_file_is_shown_with_what_it_says_of_itself(folder, capsys):
+    def shown(name):
+        assert checkpoints.main(["--checkpoint-dir", str(folder), "--show", name]) == 0
+        return dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+
+    single = shown("checkpoint_epoch_002.pth")
+    assert [single[key] for key in ("epoch", "loss_g", "loss_d", "best_fid")] == ["2", "0.25", "2.0", "42.0"]
+    assert single["hyperparameters"] == '{"lr": 0.001}'
+    assert "netG_state_dict (2 tensors)" in single["holds"]
+    assert shown("generator_DRUSEN_v11.pth")["holds"] == "state_dict (2 tensors)"
+    assert "more than plain types" in shown("whole_module.pth")["refused"]

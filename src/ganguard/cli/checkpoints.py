@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ganguard.cli import options, running
-from ganguard.errors import EXIT_NO_CHECKPOINT, EXIT_USAGE, UsageError
+from ganguard.errors import EXIT_NO_CHECKPOINT, EXIT_USAGE, CheckpointError, UsageError
 from ganguard.reports import best_pair, checkpoint_list, console
-from ganguard.store import backup, catalog, names, removal, retention, runfile, verdicts
+from ganguard.store import backup, catalog, foreign, names, removal, retention, runfile, verdicts
 from ganguard.store.catalog import Catalog, Entry
 from ganguard.store.envelope import State
 from ganguard.store.pair import HISTORY
@@ -57,6 +57,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
         metavar="N",
         help=f"with --cleanup: each so many-th epoch stays (default: {keep.keep_every}; of pairs 0: none)",
     )
+    parser.add_argument(
+        "--older", action="store_true", help="with --list: open files of older scripts too, for their epochs and losses"
+    )
     parser.add_argument("--set-aside", action="store_true", help="with --cleanup: remove what was set aside too")
     parser.add_argument("--dry-run", action="store_true", help="with --cleanup: only tell what would go")
     parser.add_argument("--force", action="store_true", help="with --delete: even the last good checkpoint")
@@ -74,7 +77,7 @@ def _work(asked: argparse.Namespace) -> int:
     if not folder.is_dir() and not asked.list:
         raise UsageError(f"There is no folder {folder}. Name the right one with --checkpoint-dir.")
     if asked.list:
-        return show_list(folder, as_json=asked.json)
+        return show_list(folder, as_json=asked.json, older=asked.older)
     if asked.show:
         return _show(_found(asked.show, folder), as_json=asked.json)
     if asked.verify is not None:
@@ -90,6 +93,8 @@ def _refuse_stray_options(asked: argparse.Namespace) -> None:
     for name in ("keep_latest", "keep_every", "set_aside", "dry_run"):
         if getattr(asked, name) and not asked.cleanup:
             raise UsageError(f"--{name.replace('_', '-')} belongs to --cleanup.")
+    if asked.older and not asked.list:
+        raise UsageError("--older belongs to --list; --show opens such a file by itself.")
     if asked.force and not asked.delete:
         raise UsageError("--force belongs to --delete.")
     if (asked.keep_latest is not None and asked.keep_latest < 1) or (asked.keep_every or 0) < 0:
@@ -107,9 +112,20 @@ def _print(values: dict[str, Any], text: str, *, as_json: bool) -> None:
     console.say(json.dumps(values, indent=1) if as_json else text)
 
 
-def show_list(folder: Path, *, as_json: bool) -> int:
-    """Print the list of a checkpoint folder, 2 where there is none; shared with ``gan.py --list-checkpoints``."""
-    listing = checkpoint_list.make(folder)
+def _about_older() -> Callable[[Path], dict[str, Any]]:
+    """What opens an older script's file, which takes torch."""
+    with running.loading_libraries():
+        from ganguard import older
+    return older.about
+
+
+def show_list(folder: Path, *, as_json: bool, older: bool = False) -> int:
+    """Print the list of a checkpoint folder, 2 where there is none; shared with ``gan.py --list-checkpoints``.
+
+    Args:
+        older: open the files of older scripts too.
+    """
+    listing = checkpoint_list.make(folder, about=_about_older() if older else None)
     _print(listing.to_json(), "\n".join(checkpoint_list.lines(listing)), as_json=as_json)
     return 0 if listing.exists else EXIT_USAGE
 
@@ -118,7 +134,7 @@ def _require_checkpoint(file: Path, folder: Path) -> Entry:
     removal.require_inside(file, folder)
     entry = catalog.read(file)
     if file.suffix != names.SUFFIX or (entry.state is State.INCOMPLETE and not _looks_torn(file, folder)):
-        raise UsageError(f"{file} is no checkpoint. List them with --list.")
+        raise UsageError(f"{file} is {foreign.of(file) or 'no checkpoint. List them with --list'}.")
     return entry
 
 
@@ -147,6 +163,8 @@ def _show(file: Path, *, as_json: bool) -> int:
         values |= {"state": best.words, **best.told}
     if entry.summary is not None:
         values |= dataclasses.asdict(entry.summary)
+    elif best is None:
+        values |= _without_summary(entry)
     if as_json:
         console.say(json.dumps(values, indent=1))
         return 0
@@ -154,9 +172,20 @@ def _show(file: Path, *, as_json: bool) -> int:
         if value not in (None, "", (), {}, []):
             shown = json.dumps(value) if isinstance(value, dict | list | tuple) else value
             console.say(f"{name:<12} {shown}")
-    if entry.summary is None and best is None:
-        console.say("It carries no summary: an older script wrote it, or its end was lost.")
     return 0
+
+
+def _without_summary(entry: Entry) -> dict[str, Any]:
+    """What can be told of a file that carries no summary: what is in it, where it can be opened safely."""
+    if other := foreign.of(entry.path):
+        return {"note": f"It is {other}."}
+    if entry.state is not State.OLDER:
+        return {"note": "It carries no summary: its end was lost."}
+    note = {"note": "It carries no summary: an older script wrote it, or its end was lost."}
+    try:
+        return {**_about_older()(entry.path), **note}
+    except CheckpointError as error:
+        return {**note, "refused": str(error)}
 
 
 def _verify(files: list[Path], folder: Path, *, as_json: bool) -> int:

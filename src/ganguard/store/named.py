@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ganguard.errors import CheckpointError, DamagedCheckpoint, NoCheckpoint, UnreadableCheckpoint, UsageError
-from ganguard.store import catalog, envelope, names, runfile, search
+from ganguard.store import catalog, envelope, foreign, names, runfile, search
 from ganguard.store.catalog import Catalog, Entry, on_line
 from ganguard.store.durable import why
 from ganguard.store.envelope import State
@@ -82,7 +82,7 @@ def _has_begun(run: Run, met: Search) -> bool:
 def _from_entry(there: Catalog, run: Run | None, start: Entry, request: Request, *, verified: bool) -> Plan:
     assert request.file is not None
     typed = request.file
-    search.require_readable(start)
+    _require_a_checkpoint(start)
     digest = _digest(start)
     met = Search()
     if run is not None and not request.branch:
@@ -111,6 +111,13 @@ def _from_entry(there: Catalog, run: Run | None, start: Entry, request: Request,
     )
 
 
+def _require_a_checkpoint(entry: Entry) -> None:
+    """Raises UnreadableCheckpoint where a file cannot be read, or is of another kind, which is told."""
+    search.require_readable(entry)
+    if entry.summary is None:
+        foreign.require_none(entry.path)
+
+
 def _seconds(start: Entry, typed: Path | None, *, verified: bool) -> list[Entry]:
     """The other files of the checkpoint that was named: found beside it by digest, or named too."""
     if start.summary is None and start.state is State.OLDER:
@@ -123,7 +130,7 @@ def _seconds(start: Entry, typed: Path | None, *, verified: bool) -> list[Entry]
         siblings = replace(siblings, entries=(given, *siblings.entries))
         if given.digest not in {c.digest for c in (start.summary.companions if start.summary else ())}:
             raise UsageError(f"{typed} is not the second file of {start.path}: they were not saved together.")
-    if not verified:
+    if not verified and start.state is State.WHOLE:
         return siblings.companions(start)
     return _require_good(siblings, start)
 
@@ -133,7 +140,7 @@ def _older_second(start: Entry, typed: Path) -> Entry:
     found = _look(typed) or _look(start.path.with_name(typed.name))
     if found is None:
         raise NoCheckpoint(f"There is no file {typed}.{_similar(typed)}")
-    search.require_readable(found)
+    _require_a_checkpoint(found)
     if found.state is not State.OLDER:
         raise UsageError(f"{found.path} is not the second file of {start.path}: an older script did not write it.")
     return found

@@ -18,7 +18,7 @@ from stores import archive
 from ganguard import load_generator, state
 from ganguard.cli import checkpoints
 from ganguard.errors import CheckpointError
-from ganguard.store import envelope, foreign, resume
+from ganguard.store import catalog, envelope, resume
 from ganguard.store.resume import Request
 
 
@@ -87,8 +87,9 @@ def refusal(act):
 def test_it_is_named_for_what_it_is_wherever_it_is_opened(file, tmp_path):
     """By a start that names it, before anything is read or decoded; by whoever wants its weights; by the manager."""
     path, _, words = file
-    for looked_into in (False, True):
-        assert words in refusal(lambda: resume.plan(tmp_path / "run", Request(file=path), verified=looked_into))
+    request = Request(file=path)
+    assert words in refusal(lambda: resume.plan(tmp_path / "run", request, verified=False))
+    assert words in refusal(lambda: resume.plan(tmp_path / "run", request))
     assert words in refusal(lambda: state.load_file(path))
     assert words in refusal(lambda: load_generator(path))
 
@@ -102,16 +103,18 @@ def test_the_manager_names_it_too(file, capsys):
 
 
 @pytest.mark.parametrize("written", [archive, lambda: archive()[:-30], lambda: bytes(100) + b"\1" + bytes(100)])
-def test_what_may_be_ours_is_not_called_foreign(written, tmp_path):
+def test_what_may_be_ours_is_not_called_foreign(written, tmp_path, capsys):
     """Whole, cut off, or with a hole: what is said of those is said by what knows checkpoints."""
     (tmp_path / "net.pth").write_bytes(written())
-    assert foreign.of(tmp_path / "net.pth") is None
+    assert catalog.read(tmp_path / "net.pth").summary is None
+    checkpoints.main(["--checkpoint-dir", str(tmp_path), "--list"])
+    text = capsys.readouterr().out
+    assert any(f"net.pth  {word} " in text for word in ("older", "?"))
 
 
 def test_every_way_of_torch_save_is_left_to_torch(tmp_path):
     for zipped in (False, True):
         torch.save({"weight": torch.ones(2)}, tmp_path / "net.pth", _use_new_zipfile_serialization=zipped)
-        assert foreign.of(tmp_path / "net.pth") is None
         assert state.load_file(tmp_path / "net.pth")["weight"].tolist() == [1, 1]
 
 

@@ -134,7 +134,8 @@ def _require_checkpoint(file: Path, folder: Path) -> Entry:
     removal.require_inside(file, folder)
     entry = catalog.read(file)
     if file.suffix != names.SUFFIX or (entry.state is State.INCOMPLETE and not _looks_torn(file, folder)):
-        raise UsageError(f"{file} is {foreign.of(file) or 'no checkpoint. List them with --list'}.")
+        other = foreign.of(file)
+        raise UsageError(f"{file} is no checkpoint{f', but {other}' if other else '. List them with --list'}.")
     return entry
 
 

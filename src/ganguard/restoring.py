@@ -16,7 +16,7 @@ import ganguard
 from ganguard import older, options, pairing, state, streams
 from ganguard.course import Position
 from ganguard.errors import DoesNotFit, SaveFailed, UsageError
-from ganguard.store import aliases, resume
+from ganguard.store import resume
 from ganguard.store.catalog import Entry
 from ganguard.store.durable import why
 from ganguard.store.resume import Plan, Request
@@ -234,7 +234,6 @@ def settle(began: Beginning) -> tuple[Path | None, list[str]]:
     """
     try:
         path, told = resume.carry_out(began.plan)
-        told += aliases.clear_the_names(began.plan.shelf)
     except OSError as error:
         raise SaveFailed(
             f"{began.plan.folder} cannot be written: {why(error)}. Nothing was lost; mend that first."

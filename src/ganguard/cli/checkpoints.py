@@ -16,6 +16,7 @@ from ganguard.store import backup, catalog, foreign, names, removal, retention, 
 from ganguard.store.catalog import Catalog, Entry
 from ganguard.store.envelope import State
 from ganguard.store.pair import HISTORY
+from ganguard.store.plans import naming
 from ganguard.store.retention import Policy
 
 _EPILOG = """\
@@ -264,7 +265,7 @@ def _delete(file: Path, folder: Path, *, force: bool, as_json: bool) -> int:
         values["left"] = str(left.path)
         lines.append(
             f"It was the last good checkpoint of its run in {folder}. What is left of it is a backup, which was "
-            f"verified; to go on from there: --checkpoint-path {left.path}"
+            f"verified; to go on from there: {naming(left.path)}"
         )
     _print(values, "\n".join(lines), as_json=as_json)
     return 0

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
-import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ganguard import commands
 from ganguard.cli import options, running
 from ganguard.errors import UsageError
 from ganguard.reports import console
@@ -158,7 +157,7 @@ def _tell_how_to_go_on(config: ProganConfig) -> None:
     if config.load_model is not False or "GANGUARD_COMMAND" in os.environ:
         return
     words = [word for word in (sys.orig_argv or sys.argv) if word not in _STARTING_OVER] + ["--load-model"]
-    os.environ["GANGUARD_COMMAND"] = subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+    os.environ["GANGUARD_COMMAND"] = commands.typed(words)
 
 
 def _train(config: ProganConfig, request: Request) -> int:

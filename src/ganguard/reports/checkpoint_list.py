@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ganguard import commands
 from ganguard.errors import CheckpointError
 from ganguard.reports.console import duration, size
 from ganguard.store import foreign, names, removal, retention, runfile
-from ganguard.store.catalog import Catalog, Entry, newest_first, on_line
+from ganguard.store.catalog import Catalog, Entry, newest_first, on_line, scan
 from ganguard.store.envelope import State
 from ganguard.store.retention import Policy
 from ganguard.store.summary import Kind, Summary
@@ -240,7 +241,7 @@ def lines(listing: CheckpointList) -> Iterator[str]:
         yield f"There is no folder {listing.folder}. Train first, or name the right one with --checkpoint-dir."
     elif not listing.rows:
         inner = listing.folder / "checkpoints"
-        hint = f" There are some in {inner}: --checkpoint-dir {inner}" if inner.is_dir() else ""
+        hint = f" There are some in {inner}: {commands.typed(['--checkpoint-dir', inner])}" if scan(inner) else ""
         yield f"There are no checkpoints in {listing.folder}.{hint}"
     if listing.rows:
         yield from _table(listing)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shlex
-import subprocess
 import sys
 from typing import TextIO
+
+from ganguard import commands
 
 # Options that would undo what the run has done since; they are not part of the command that goes on.
 _ONE_TIME = {"--no-checkpoint", "--branch"}
@@ -65,7 +65,7 @@ def command_to_go_on() -> str:
     if command := os.environ.get("GANGUARD_COMMAND"):
         return command
     words = [word for word in (sys.orig_argv or sys.argv) if word not in _ONE_TIME]
-    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+    return commands.typed(words)
 
 
 def size(count: float) -> str:

@@ -129,17 +129,36 @@ def _fitting(weights: Content, path: Path, parts: Mapping[str, Any]) -> str:
     if closest is None:
         raise DoesNotFit(f"{path} holds the weights of a network, and there is none among the parts of this run.")
     if unfit[closest]:
-        advice = what_to_do(parts, {closest: weights})
-        raise DoesNotFit(state.mismatch(unfit[closest], str(path), advice))
+        raise DoesNotFit(mismatch(parts, {closest: weights}, str(path)))
     return closest
 
 
-def what_to_do(parts: Mapping[str, Any], translated: Content) -> str:
-    """What helps where an older file does not fit: other settings, unless the networks have no name in common."""
-    alike = (set(state.unwrap(parts[n]).state_dict()) & set(translated[n]) for n in _modules(parts) if n in translated)
-    if any(alike):
-        return "Use the settings it was trained with."
-    return "Its networks are built otherwise, so no setting makes it fit: go on with the script that wrote it."
+def require_related(path: Path, parts: Mapping[str, Any]) -> None:
+    """Refuse early a file of networks that have no name in common with these, whatever the shapes will be.
+
+    Raises:
+        DoesNotFit
+    """
+    loaded = state.load_file(path)
+    without_prefixes(loaded, path)
+    tables = [loaded, *(value for value in loaded.values() if isinstance(value, dict))]
+    if "progress" in loaded or any(_names(part) & set(table) for part in _modules(parts).values() for table in tables):
+        return
+    translated, _ = translate([(path, loaded)], parts, None, {})
+    raise DoesNotFit(mismatch(parts, translated, path.name))
+
+
+def mismatch(parts: Mapping[str, Any], translated: Content, source: str) -> str:
+    """How an older file differs and what helps: other settings, unless the networks have no name in common."""
+    lines, advice = state.differences(parts, translated), "Use the settings it was trained with."
+    if not any(_names(part) & set(translated[name]) for name, part in _modules(parts).items() if name in translated):
+        lines = [line for line in lines if line.endswith("only in the checkpoint")]
+        advice = "Its networks are built otherwise, so no setting makes it fit: go on with the script that wrote it."
+    return state.mismatch(lines, source, f"{advice} To train without it, do not name it.")
+
+
+def _names(module: Any) -> set[str]:
+    return set(state.unwrap(module).state_dict())
 
 
 def _single(loaded: Content, path: Path, parts: Mapping[str, Any]) -> tuple[Content, list[str]]:

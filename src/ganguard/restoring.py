@@ -169,8 +169,10 @@ def require_same(
     free = frozenset(may_change)
     changed = require_settings(source, stored, config, free, named=began.named)
     if unfit := state.differences(parts, began.loaded):
-        advice = older.what_to_do(parts, began.loaded) if began.translated else "Use the settings it was trained with."
-        raise _refusal(state.mismatch(unfit, source, f"{advice} {_otherwise(named=began.named)}"))
+        advice = f"Use the settings it was trained with. {_otherwise(named=began.named)}"
+        if began.translated:
+            raise _refusal(older.mismatch(parts, began.loaded, source))
+        raise _refusal(state.mismatch(unfit, source, advice))
     if not began.translated:
         _require_the_same_parts(began.loaded, parts, free, source)
     for key in changed:

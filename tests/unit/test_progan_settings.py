@@ -8,7 +8,7 @@ import pytest
 from typed import REPOSITORY
 
 from ganguard.cli import options, progan
-from ganguard.cli.progan import edited
+from ganguard.cli.constants import edited
 from ganguard.errors import NoCheckpoint, UsageError
 from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator
 from ganguard.store import resume
@@ -25,7 +25,7 @@ def constants():
     """What stands at the top of progan_local.py."""
     tree = ast.parse((REPOSITORY / "progan_local.py").read_text(encoding="utf-8"))
     assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
-    scope = {}
+    scope = {"Path": Path}
     exec(compile(ast.Module(assigned, []), "constants", "exec"), scope)
     return {name: value for name, value in scope.items() if name.isupper()}
 

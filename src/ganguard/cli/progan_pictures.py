@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ganguard.cli import options, progan, running
+from ganguard.cli.constants import edited
 from ganguard.errors import EXIT_SIGNAL_BASE, NoCheckpoint, UsageError
 from ganguard.reports import console
 from ganguard.store import named, resume
@@ -100,7 +101,7 @@ def _generate(words: Sequence[str], prog: str, constants: Mapping[str, Any]) -> 
         raise UsageError(f"--truncation must be above 0, such as 0.7, not {asked.truncation}.")
     with running.loading_libraries():
         from ganguard.training import generate, progan_pictures
-    config: ProganConfig = options.merge(ProganConfig, vars(asked), progan.without_sizes(progan.edited(constants)))
+    config: ProganConfig = options.merge(ProganConfig, vars(asked), progan.without_sizes(edited(constants)))
     file = _file(config, asked.checkpoint)
     generator = progan_pictures.open_generator(file, say=console.say).to(asked.device)
     for note in generator.origin.notes:

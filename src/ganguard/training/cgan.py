@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ganguard import restoring
+from ganguard import older, restoring, streams
 from ganguard.data import LabelledImages
 from ganguard.guard import Guard
 from ganguard.metrics import Fid, find_extractor
@@ -68,12 +68,28 @@ class CganTraining:
     def _settings_before(self) -> dict[str, Any]:
         """Those of the checkpoint that training goes on from; none where it begins."""
         config, start = self._config, resume.plan(self._folder, self._request, verified=False).start
+        if start is not None and start.summary is None:
+            older.require_related(start.path, self._networks_for(("any", "number")))
         if start is None or start.summary is None or start.summary.config is None:
             return {}
         asked = {name: value for name, value in asdict(config).items() if value is not None}
         stored = {name: value for name, value in start.summary.config.items() if name in STRUCTURAL}
         restoring.require_settings(start.path.name, stored, asked, frozenset())
         return start.summary.config
+
+    def _networks_for(self, label_names: tuple[str, ...]) -> dict[str, torch.nn.Module]:
+        """Networks whose tensors are called as this run's, whatever its labels."""
+        config = self._config
+        spec = CganSpec(
+            image_size=config.image_size,
+            channels=config.data_channels,
+            width=config.width or default_width("cpu"),
+            latent_size=config.latent_size,
+            label_names=label_names,
+            multi_label=False,
+        )
+        with streams.kept():
+            return {"generator": build_generator(spec), "critic": build_critic(spec, spectral=self._preset.spectral)}
 
     def _make_fid(self, say: Callable[[str], None]) -> Fid | None:
         config = self._config

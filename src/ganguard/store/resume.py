@@ -55,7 +55,7 @@ def plan(where: Path | Shelf, request: Request, *, verified: bool = True) -> Pla
 
 
 def _from_zero(there: Catalog, run: Run, met: Search, *, required: bool) -> Plan:
-    """A run without a checkpoint. Second files whose first was never written are none, but are kept all the same."""
+    """A run without a checkpoint. Second files whose first is not there are none, but are kept all the same."""
     orphans = {entry.path for entry in there.orphans}
     only_orphans = all(entry.path in orphans for entry in there.entries)
     if required or not only_orphans:

@@ -4,6 +4,7 @@ The same command always goes on where the training stopped; see --help. All of i
 """
 
 import sys
+from pathlib import Path
 
 try:
     from ganguard.cli.progan import main
@@ -14,11 +15,11 @@ except KeyboardInterrupt:
     print("Stopped before anything began; nothing was changed.", file=sys.stderr)
     sys.exit(130)
 
-DATA_DIR = "emoji"  # a folder of images, or the built-in emoji
+DATA_DIR = Path("emoji")  # a folder of images, or the built-in emoji
 RUN_NAME = ""  # what the run's files are called; empty: after DATA_DIR, cats/train is cats
-WEIGHTS_DIR = "weights"
-OUTPUT_DIR = "samples"
-LOGS_DIR = "logs"
+WEIGHTS_DIR = Path("weights")
+OUTPUT_DIR = Path("samples")
+LOGS_DIR = Path("logs")
 
 START_TRAIN_AT_IMG_SIZE = 4
 BATCH_SIZES = [16, 16, 12, 8, 6, 4, 3, 2, 1]  # of 4, 8, 16, … 1024 px
@@ -35,7 +36,7 @@ LAMBDA_GP = 10
 AUTO_SAVE_EVERY_N_BATCHES = 100
 SAVE_MODEL = True
 LOAD_MODEL = None  # None: go on if possible; True: demand it; False: start afresh, the old run is set aside
-CHECKPOINT_GEN = ""  # go on from this file; empty: the newest
+CHECKPOINT_GEN = ""  # go on from this file, such as WEIGHTS_DIR / "history" / "…pth"; empty: the newest
 CHECKPOINT_CRITIC = ""
 CHECKPOINT_GEN_SAVE = ""  # empty: generator_<NAME>_local.pth
 CHECKPOINT_CRITIC_SAVE = ""  # empty: critic_<NAME>_local.pth

@@ -25,3 +25,11 @@ def zygote():
     """Shared by all tests of a session."""
     with Zygote() if hasattr(os, "fork") else Waiting() as started:
         yield started
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_as_before():
+    """A command that runs in the tests' own process ends deaf to Ctrl+C, as it should; the next test is not."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -161,8 +161,11 @@ class Keeper:
         number = self._stop.requested
         if number is None:
             return
+        newest = self.saver.newest
         if self.unsaved:
             self._save_at_last(Kind.EMERGENCY)
+        elif newest is not None:  # what closes after this may take a while
+            self._say(f"Nothing is left to save: all of it is in {newest.path}.")
         self._tell_savings()
         newest = self.saver.newest
         if newest and newest.summary and not newest.summary.finite:

@@ -12,10 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present as strip
 
 from ganguard import state
 from ganguard.errors import DoesNotFit
+from ganguard.store import body
 from ganguard.store.pair import Pair
 
 Content = dict[str, Any]
@@ -27,6 +30,8 @@ _CALLED = {
     "optimizerG_state_dict": ("opt_g", "opt_generator", "optimizerG"),
     "optimizerD_state_dict": ("opt_d", "opt_discriminator", "opt_critic", "optimizerD"),
 }
+_MOST_EPOCHS = 1_000_000_000
+_PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel and of torch.compile
 
 
 def translate(
@@ -44,11 +49,12 @@ def translate(
         DoesNotFit: they are of no layout that is known, or of other networks.
     """
     (path, loaded), *_ = files
+    notes = [note for file, content in files for note in without_prefixes(content, file)]
     if any(key in loaded for key in _CALLED):
-        return _single(loaded, path, parts)
+        translated, more = _single(loaded, path, parts)
+        return translated, [*notes, *more]
     owners = [pair.head_parts, pair.companion_parts] if pair else [None] * len(files)
-    translated: Content = {}
-    notes = []
+    translated = {}
     for (file, content), owner in zip(files, owners, strict=False):
         found = _network(content, file, parts, owner)
         translated |= found
@@ -62,6 +68,27 @@ def translate(
     return {**translated, "progress": position, "history": {"epochs": [], "sums": {}}, "best": None}, notes
 
 
+def without_prefixes(content: Content, path: Path) -> list[str]:
+    """Take from the names of weights what wrappers put before them; returns what was done, in words."""
+    notes = []
+    for key, weights in (("", content), *content.items()):
+        if taken := _taken(weights):
+            of = f" of {key}" if key else ""
+            notes.append(f"{path.name}: all names{of} begin with {taken}, which a wrapper added; it is left out.")
+    return notes
+
+
+def _taken(weights: Any) -> str:
+    """The prefixes that all names of a state dict shared."""
+    if not isinstance(weights, dict) or not weights or not all(isinstance(name, str) for name in weights):
+        return ""
+    taken = ""
+    while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in weights)), ""):
+        strip(weights, prefix)
+        taken += prefix
+    return taken
+
+
 def _network(content: Content, path: Path, parts: Mapping[str, Any], owner: tuple[str, str] | None) -> Content:
     """One network's weights, and its optimizer's state where there is one, under the names of their parts."""
     weights = content.get("state_dict", content)
@@ -72,9 +99,24 @@ def _network(content: Content, path: Path, parts: Mapping[str, Any], owner: tupl
             "ganguard, one with netG_state_dict and netD_state_dict, files with state_dict and optimizer, and the "
             "bare state dict of a network."
         )
+    if owner is not None:
+        _require_not_another(weights, path, parts, owner[0])
     module, optimizer = owner or (_fitting(weights, path, parts), "")
     found = {module: weights}
     return {**found, optimizer: content["optimizer"]} if optimizer and "optimizer" in content else found
+
+
+def _require_not_another(weights: Content, path: Path, parts: Mapping[str, Any], owner: str) -> None:
+    """Raises DoesNotFit where a file holds another network than the one that it was named for."""
+    if not state.differences({owner: parts[owner]}, {owner: weights}):
+        return
+    fits = (n for n in _modules(parts) if n != owner and not state.differences({n: parts[n]}, {n: weights}))
+    if other := next(fits, None):
+        raise DoesNotFit(f"{path} holds the weights of {other}, and was named as those of {owner}. Swap the two names.")
+
+
+def _modules(parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: part for name, part in parts.items() if isinstance(state.unwrap(part), torch.nn.Module)}
 
 
 def _fitting(weights: Content, path: Path, parts: Mapping[str, Any]) -> str:
@@ -83,22 +125,52 @@ def _fitting(weights: Content, path: Path, parts: Mapping[str, Any]) -> str:
     Raises:
         DoesNotFit: none has; the message tells what differs from the one that is closest.
     """
-    modules = {name: part for name, part in parts.items() if isinstance(state.unwrap(part), torch.nn.Module)}
-    unfit = {name: state.differences({name: part}, {name: weights}) for name, part in modules.items()}
+    unfit = {name: state.differences({name: part}, {name: weights}) for name, part in _modules(parts).items()}
     closest = min(unfit, key=lambda name: len(unfit[name]), default=None)
-    if closest is None or unfit[closest]:
-        raise DoesNotFit(*state.mismatch(unfit[closest] if closest else ["there is no network here"], str(path)))
+    if closest is None:
+        raise DoesNotFit(f"{path} holds the weights of a network, and there is none among the parts of this run.")
+    if unfit[closest]:
+        raise DoesNotFit(*mismatch(parts, {closest: weights}, str(path)))
     return closest
+
+
+def require_related(path: Path, parts: Mapping[str, Any]) -> None:
+    """Refuse early a file of networks that have no name in common with these, whatever the shapes will be.
+
+    Raises:
+        DoesNotFit
+    """
+    loaded = body.load_file(path)
+    without_prefixes(loaded, path)
+    tables = [loaded, *(value for value in loaded.values() if isinstance(value, dict))]
+    if "progress" in loaded or any(_names(part) & set(table) for part in _modules(parts).values() for table in tables):
+        return
+    translated, _ = translate([(path, loaded)], parts, None, {})
+    raise DoesNotFit(*mismatch(parts, translated, path.name))
+
+
+def mismatch(parts: Mapping[str, Any], translated: Content, source: str) -> list[str]:
+    """How an older file differs and what helps: other settings, unless the networks have no name in common."""
+    lines, advice = state.differences(parts, translated), "Use the settings it was trained with."
+    if not any(_names(part) & set(translated[name]) for name, part in _modules(parts).items() if name in translated):
+        lines = [line for line in lines if line.endswith("only in the checkpoint")]
+        advice = "Its networks are built otherwise, so no setting makes it fit: go on with the script that wrote it."
+    return state.mismatch(lines, source, f"{advice} To train without it, do not name it.")
+
+
+def _names(module: Any) -> set[str]:
+    return set(state.unwrap(module).state_dict())
 
 
 def _single(loaded: Content, path: Path, parts: Mapping[str, Any]) -> tuple[Content, list[str]]:
     """One file that holds everything."""
     found = {old: next((n for n in called if n in parts), None) for old, called in _CALLED.items() if old in loaded}
     translated = {ours: loaded[old] for old, ours in found.items() if ours is not None}
-    epoch = int(loaded.get("epoch", 0))
+    told = told_by(loaded)
+    epoch = told.get("epoch", 0)
     translated["progress"] = {"epoch": epoch, "batch": 0, "samples": 0, "step": 0, "images": 0}
     translated["history"] = {"epochs": _rows(loaded, epoch), "sums": {}}
-    translated["best"] = _best(loaded, epoch)
+    translated["best"] = _best(told, epoch)
     notes = [
         f"{path.name} was written by an older script: it holds no digest, no random states, no count of steps and "
         f"images, and no position within an epoch. Training goes on at the beginning of epoch {epoch + 1}."
@@ -107,16 +179,75 @@ def _single(loaded: Content, path: Path, parts: Mapping[str, Any]) -> tuple[Cont
     return translated, notes
 
 
-def _rows(loaded: dict[str, Any], epoch: int) -> list[dict[str, Any]]:
-    losses = {"loss_g": loaded.get("g_losses", []), "loss_d": loaded.get("d_losses", [])}
+def about(path: Path) -> dict[str, Any]:
+    """What ``told_by`` finds in a file, and what it ``holds``, in words.
+
+    Raises:
+        CheckpointError: it cannot be opened safely, or is another file.
+    """
+    loaded = body.load_file(path)
+    tables = {str(key): value for key, value in loaded.items() if isinstance(value, dict) and key != "hyperparameters"}
+    bare = sum(isinstance(value, torch.Tensor) for value in loaded.values())
+    holds = [f"{key} ({_tensors_in(value)} tensors)" for key, value in tables.items()]
+    return {**told_by(loaded), "holds": ", ".join([f"{bare} tensors"] * bool(bare) + holds)}
+
+
+def _tensors_in(value: Any) -> int:
+    if isinstance(value, dict):
+        return sum(map(_tensors_in, value.values()))
+    return int(isinstance(value, torch.Tensor))
+
+
+def told_by(loaded: Mapping[str, Any]) -> dict[str, Any]:
+    """What an older file says about itself: ``epoch``, ``loss_g``, ``loss_d``, ``best_fid``, ``hyperparameters``.
+
+    What is not there, or is no number, is left out.
+    """
+    told: dict[str, Any] = {"epoch": _count(loaded.get("epoch")), "best_fid": _number(loaded.get("best_fid"))}
+    for name, values in _losses(loaded).items():
+        told[name] = next((value for value in reversed(values) if value is not None), None)
+    settings = loaded.get("hyperparameters")
+    if isinstance(settings, dict):
+        plain = ((str(k), v if isinstance(v, str | int | float) else str(v)) for k, v in settings.items())
+        told["hyperparameters"] = dict(plain)
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _rows(loaded: Mapping[str, Any], epoch: int) -> list[dict[str, Any]]:
+    """A row for each epoch that has losses."""
+    losses = _losses(loaded)
     rows = []
-    for index in range(epoch):
-        means = {name: float(values[index]) for name, values in losses.items() if index < len(values)}
-        rows.append({"epoch": index + 1, "step": 0, **means})
+    for index in range(min(epoch, max(map(len, losses.values())))):
+        means = {name: values[index] for name, values in losses.items() if index < len(values)}
+        rows.append({"epoch": index + 1, "step": 0, **{name: mean for name, mean in means.items() if mean is not None}})
     return rows
 
 
-def _best(loaded: dict[str, Any], epoch: int) -> dict[str, Any] | None:
-    value = float(loaded.get("best_fid", math.inf))
+def _losses(loaded: Mapping[str, Any]) -> dict[str, list[float | None]]:
+    """One number an epoch; lists, arrays and tensors serve."""
+    found = {}
+    for name, key in (("loss_g", "g_losses"), ("loss_d", "d_losses")):
+        values = loaded.get(key)
+        values = values.flatten().tolist() if isinstance(values, torch.Tensor | np.ndarray) else values
+        found[name] = [_number(value) for value in values] if isinstance(values, list | tuple) else []
+    return found
+
+
+def _best(told: Mapping[str, Any], epoch: int) -> dict[str, Any] | None:
     # Its extractor is unknown, so the name keeps it from being compared with scores of today.
-    return {"name": "fid (older script)", "value": value, "epoch": epoch, "step": 0} if math.isfinite(value) else None
+    best = told.get("best_fid")  # inf, which stands for none, is left out there
+    return None if best is None else {"name": "fid (older script)", "value": best, "epoch": epoch, "step": 0}
+
+
+def _count(value: Any) -> int | None:
+    number = _number(value)
+    return int(number) if number is not None and 0 <= number < _MOST_EPOCHS else None
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, whether kept as such, as text, as a tensor or as numpy's; None where it is none."""
+    try:
+        number = float(value.detach() if isinstance(value, torch.Tensor) else value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

@@ -17,7 +17,7 @@ from ganguard import content, older, options, pairing, state, streams
 from ganguard.course import Position
 from ganguard.errors import DoesNotFit, SaveFailed, UsageError
 from ganguard.reports.console import counted
-from ganguard.store import aliases, body, resume
+from ganguard.store import body, resume
 from ganguard.store.catalog import Entry
 from ganguard.store.durable import why
 from ganguard.store.resume import Plan, Request
@@ -34,6 +34,7 @@ class Beginning:
     loaded: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     translated: bool = False  # from an older script's files, which hold what they hold
+    named: bool = False  # a file was asked for, whatever is gone on from
 
     @property
     def run(self) -> Run:
@@ -106,8 +107,11 @@ def begin(shelf: Shelf, request: Request, parts: Mapping[str, Any]) -> Beginning
     Raises:
         CheckpointError: none can be used.
     """
-    plan = resume.plan(shelf, request)
-    start = plan.start
+    return _read(resume.plan(shelf, request), shelf, request, parts)
+
+
+def _read(plan: Plan, shelf: Shelf, request: Request, parts: Mapping[str, Any]) -> Beginning:
+    start, named = plan.start, request.file is not None
     if start is None:
         return Beginning(plan)
     loaded = body.load_file(start.path)
@@ -117,12 +121,33 @@ def begin(shelf: Shelf, request: Request, parts: Mapping[str, Any]) -> Beginning
         files = [(start.path, loaded), *zip((c.path for c in plan.companions), others, strict=True)]
         translated, notes = older.translate(files, parts, pair, request.begins_at or {})
         content.check(translated, start.path)
-        return Beginning(plan, translated, notes, translated=True)
+        return Beginning(plan, translated, notes, translated=True, named=named)
     for file, holds in ((start.path, loaded), *zip((c.path for c in plan.companions), others, strict=True)):
         content.check(holds, file)
     if pair is not None and "state_dict" in loaded:
         loaded = pairing.join(pair, loaded, others, start.path)
-    return Beginning(plan, loaded)
+    return Beginning(plan, loaded, named=named)
+
+
+def require_fit(
+    shelf: Shelf, request: Request, parts: Mapping[str, Any], config: Mapping[str, Any], may_change: Iterable[str]
+) -> None:
+    """Refuse at once what ``require_same`` would refuse later, before what takes long is begun. Changes nothing.
+
+    What a checkpoint's summary tells is enough. An older script's file has none, so it is loaded.
+
+    Raises:
+        CheckpointError: none can be used, or it was made for something else.
+    """
+    plan = resume.plan(shelf, request, verified=False)
+    if plan.start is None:
+        return
+    if plan.start.summary is None:
+        began = _read(plan, shelf, request, parts)
+        require_same(began, as_json(config), may_change, None, parts, say=lambda _: None)
+    elif plan.start.summary.config is not None:
+        stored, named = plan.start.summary.config, request.file is not None
+        require_settings(plan.start.path.name, stored, as_json(config), frozenset(may_change), named=named)
 
 
 def require_same(
@@ -146,9 +171,12 @@ def require_same(
     if began.seed is not None and seed is not None:
         stored, config = {**stored, "seed": began.seed}, {**config, "seed": seed}
     free = frozenset(may_change)
-    changed = require_settings(source, stored, config, free)
+    changed = require_settings(source, stored, config, free, named=began.named)
     if unfit := state.differences(parts, began.loaded):
-        raise _refusal(*state.mismatch(unfit, source))
+        if began.translated:
+            raise _refusal(*older.mismatch(parts, began.loaded, source))
+        advice = f"Use the settings it was trained with. {_otherwise(named=began.named)}"
+        raise _refusal(*state.mismatch(unfit, source, advice))
     if not began.translated:
         _require_the_same_parts(began.loaded, parts, free, source)
     for key in changed:
@@ -156,8 +184,20 @@ def require_same(
         say(f"{key} is {config[key]} now, it was {before}.")
 
 
-def require_settings(source: str, stored: Mapping[str, Any], config: Mapping[str, Any], free: Set[str]) -> list[str]:
+def _otherwise(*, named: bool) -> str:
+    """How to train without a checkpoint: where it was named, that it be set aside would be refused."""
+    if named:
+        return "To train without it, do not name it."
+    return "To start afresh (the old run is set aside, not lost): --no-checkpoint."
+
+
+def require_settings(
+    source: str, stored: Mapping[str, Any], config: Mapping[str, Any], free: Set[str], *, named: bool = False
+) -> list[str]:
     """Which settings are others than those of the checkpoint ``source``, and may be.
+
+    Args:
+        named: a file was asked for.
 
     Raises:
         DoesNotFit: some may not.
@@ -169,8 +209,7 @@ def require_settings(source: str, stored: Mapping[str, Any], config: Mapping[str
         raise _refusal(
             f"{source} was saved under other settings; nothing was changed:",
             *(f"  {key}: {config[key]} here, {stored[key]} in the checkpoint" for key in refused),
-            "To go on with this run, leave that out or set it back. To start afresh (the old run is set aside, not "
-            "lost): --no-checkpoint.",
+            f"To go on with this run, leave that out or set it back. {_otherwise(named=named)}",
         )
     return [key for key in changed if config[key] is not None]
 
@@ -178,7 +217,8 @@ def require_settings(source: str, stored: Mapping[str, Any], config: Mapping[str
 def _refusal(*lines: str) -> DoesNotFit:
     """Whoever wrote the loop sees the note, below the traceback; whoever typed a command does not."""
     error = DoesNotFit(*lines)
-    error.add_note("In a loop of your own, --no-checkpoint is Guard(…, resume=Request(afresh=True)).")
+    if any("--no-checkpoint" in line for line in lines):
+        error.add_note("In a loop of your own, --no-checkpoint is Guard(…, resume=Request(afresh=True)).")
     return error
 
 
@@ -202,7 +242,6 @@ def settle(began: Beginning) -> tuple[Path | None, list[str]]:
     """
     try:
         path, told = resume.carry_out(began.plan)
-        told += aliases.clear_the_names(began.plan.shelf)
     except OSError as error:
         raise SaveFailed(
             f"{began.plan.folder} cannot be written: {why(error)}. Nothing was lost; mend that first."

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.nn.parameter import is_lazy
 
+from ganguard import strictly
 from ganguard.errors import DoesNotFit, UsageError
 from ganguard.store.body import dense_of, in_short
 from ganguard.store.plain import is_number
@@ -194,7 +195,8 @@ def differences(parts: Mapping[str, Any], loaded: Mapping[str, Any]) -> list[str
         if not isinstance(loaded[name], Mapping):
             lines.append(f"{name} is a {type(loaded[name]).__name__} in the checkpoint")
         elif isinstance(part, torch.nn.Module):
-            lines += [f"{name}: {line}" for line in _module_differences(part, loaded[name])]
+            unfit = [f"{name}: {line}" for line in _module_differences(part, loaded[name])]
+            lines += [] if unfit and strictly.loads(part, loaded[name]) else unfit
         elif isinstance(part, torch.optim.Optimizer):
             lines += [f"{name}: {line}" for line in _optimizer_differences(part, loaded[name])]
         elif isinstance(part, torch.optim.lr_scheduler.LRScheduler):
@@ -202,13 +204,13 @@ def differences(parts: Mapping[str, Any], loaded: Mapping[str, Any]) -> list[str
     return lines
 
 
-def mismatch(lines: list[str], source: str) -> list[str]:
+def mismatch(lines: list[str], source: str, advice: str) -> list[str]:
     """What ``differences`` found, as an error's lines."""
     return [
         f"{source} was made for other networks; nothing was changed:",
         *(f"  {line}" for line in lines[:20]),
         *([f"  and {len(lines) - 20} more"] if len(lines) > 20 else []),
-        "Use the settings it was trained with, or start afresh (the old run is set aside, not lost): --no-checkpoint.",
+        advice,
     ]
 
 

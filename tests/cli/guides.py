@@ -39,6 +39,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from PIL import Image
 from typed import REPOSITORY
 
@@ -252,6 +253,13 @@ def _make_images(folder: Path, count: str, *places: str) -> None:
             Image.new("RGB", (60, 70), (25 * index % 256, 90 * number, 120)).save(folder / place / f"{index + 1}.jpg")
 
 
+def _make_older(folder: Path, *places: str) -> None:
+    """Files of an older script, whose networks are built otherwise."""
+    weights = {"initial.1.weight": torch.zeros(8, 8, 4, 4), "initial.1.bias": torch.zeros(8)}
+    for place in places:
+        torch.save({"state_dict": weights, "optimizer": {"state": {}, "param_groups": []}}, folder / place)
+
+
 def _damage(folder: Path, *patterns: str) -> None:
     """Change one byte in the middle of each file; of several names of one file, once."""
     done = set()
@@ -265,4 +273,4 @@ def _damage(folder: Path, *patterns: str) -> None:
     assert done, f"nothing to damage: {patterns}"
 
 
-_MAKERS: dict[str, Callable[..., None]] = {"images": _make_images, "damage": _damage}
+_MAKERS: dict[str, Callable[..., None]] = {"images": _make_images, "older": _make_older, "damage": _damage}

@@ -274,6 +274,13 @@ def test_a_run_begun_from_another_folders_file_leaves_that_alone_and_goes_on(tmp
     assert (tmp_path / "weights/generator_lunge_local.pth").exists()
 
 
+def test_settings_that_do_not_fit_are_refused_before_the_images_are_decoded(trained, answer, tmp_path):
+    shutil.copytree(trained[0] / "weights", tmp_path / "weights")
+    code, text = answer("--in-channels", "8")
+    assert (code, "in_channels: 8 here, 4 in the checkpoint" in text) == (3, True), text
+    assert not (tmp_path / "cache").exists()
+
+
 def test_batch_sizes_for_the_sizes_of_the_checkpoint_are_enough(trained, answer, tmp_path):
     """A smaller batch is what helps against heat and full memory: a list as long as the run's own must do."""
     shutil.copytree(trained[0] / "weights", tmp_path / "weights")

@@ -210,6 +210,26 @@ def test_a_stop_in_the_tail_is_honoured_at_its_end(guarded, epoch):
     assert (newest(guard.folder).kind, newest(guard.folder).epoch) == (Kind.EPOCH, epoch)
 
 
+def test_a_stop_at_a_position_on_disk_names_its_file_before_anything_else_is_closed(guarded, said):
+    """A trainer that draws its curves then takes seconds, and the person wants to know at once."""
+    guard, made = guarded()
+
+    def trainer():
+        with guard, contextlib.ExitStack() as closing:
+            closing.callback(said.append, "the curves are drawn")
+            for _ in guard.epochs(3):
+                for batch in guard.batches(data()):
+                    train(made, batch)
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Stopped):
+        trainer()
+    held = guard.folder / "checkpoint_epoch_001.pth"
+    assert f"Nothing is left to save: all of it is in {held}." in said
+    assert said.index(f"Nothing is left to save: all of it is in {held}.") < said.index("the curves are drawn")
+    assert not list(guard.folder.glob("EMERGENCY*"))
+
+
 def test_handlers_are_put_back(guarded):
     """A with block may run twice in a process, and Ctrl+C is Python's own between."""
     known = ("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD", "SIGBREAK")

@@ -341,6 +341,20 @@ def test_pairs_copied_by_hand_into_another_folder_go_on_there(weights, tmp_path)
     assert "history/critic_DRUSEN_epoch_002.pth" in only_fixed.files()
 
 
+def test_a_critic_whose_generator_somebody_removed_is_told_truly(weights):
+    """Its fixed name too, which may be a copy: nothing says then that it never was."""
+    weights.stopped(step=7)
+    for name in ("EMERGENCY_generator_*.pth", "generator_*_local.pth"):
+        (gone,) = weights.folder.glob(name)
+        gone.unlink()
+    weights.said.clear()
+    weights.run(epochs=2)
+    (told,) = weights.told("is a second file whose first is not there: removed, or never written")
+    assert told.startswith("EMERGENCY_critic_")
+    assert weights.told("resumed from step 5")
+    assert len(list(weights.folder.glob("set_aside/*/EMERGENCY_critic_*.pth"))) == 1
+
+
 @pytest.mark.parametrize("word", ["generator", "critic"])
 def test_either_file_of_a_pair_may_be_named(weights, tmp_path, word):
     weights.run(epochs=3, keep=9)

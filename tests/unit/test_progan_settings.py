@@ -9,10 +9,12 @@ import pytest
 from typed import REPOSITORY
 
 from ganguard.cli import options, progan
-from ganguard.cli.progan import edited
-from ganguard.errors import UsageError
+from ganguard.cli.constants import edited
+from ganguard.errors import NoCheckpoint, UsageError
 from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator
+from ganguard.store import resume
 from ganguard.store.resume import Request
+from ganguard.store.shelf import Shelf
 from ganguard.training import run_names
 from ganguard.training.cgan_config import CganConfig
 from ganguard.training.progan import schedule_of
@@ -26,7 +28,7 @@ def constants():
     """What stands at the top of progan_local.py."""
     tree = ast.parse((REPOSITORY / "progan_local.py").read_text(encoding="utf-8"))
     assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
-    scope = {}
+    scope = {"Path": Path}
     exec(compile(ast.Module(assigned, []), "constants", "exec"), scope)
     return {name: value for name, value in scope.items() if name.isupper()}
 
@@ -272,10 +274,11 @@ def test_a_named_file_is_gone_on_from_and_the_newest_ones_fixed_name_means_the_n
     """People leave CHECKPOINT_GEN at the file that is saved to: the first start must not demand it."""
     monkeypatch.chdir(tmp_path)
     for name in ("generator_emoji_local.pth", "weights/generator_emoji_local.pth"):
-        assert progan._request(ProganConfig(checkpoint_gen=name), {}, branch=False) == Request()
-        assert progan._request(ProganConfig(checkpoint_gen=name), {"checkpoint_gen": name}, branch=False) == Request(
-            required=True
-        )
+        config = ProganConfig(checkpoint_gen=name)
+        shelf = Shelf(Path("weights"), config.layout)
+        assert resume.plan(shelf, progan._request(config, {}, branch=False)).start is None
+        with pytest.raises(NoCheckpoint, match="one is demanded"):
+            resume.plan(shelf, progan._request(config, {"checkpoint_gen": name}, branch=False))
     named = ProganConfig(checkpoint_gen="other/g.pth", checkpoint_critic="other/c.pth", load_model=True)
     expected = Request(required=True, file=Path("other/g.pth"), companion=Path("other/c.pth"))
     assert progan._request(named, {}, branch=False) == expected

@@ -126,7 +126,7 @@ def test_law_6_a_file_that_lost_its_digest_is_not_thereby_trusted(newest):
     assert torch.load(newest, weights_only=True)  # torch sees nothing wrong with it
     assert is_noticed(newest)
     plan = resume.plan(newest.parent, resume.Request())
-    assert any(f"--checkpoint-path {newest}" in note for note in plan.notes)
+    assert any(f"--checkpoint-path {newest}" in line for line in resume.carry_out(plan)[1])
     assert newest.name not in plan.aside  # nothing proves it damaged
 
 

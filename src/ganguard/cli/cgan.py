@@ -77,7 +77,7 @@ def _work(argv: Sequence[str] | None, prog: str) -> int:
     if named and len(named.parts) == 1 and not named.exists() and (folder / named).exists():
         going_on["checkpoint_path"] = folder / named  # a name from the list
     request = Request(
-        required=going_on["resume"],
+        required=going_on["resume"] or None,
         afresh=going_on["no_checkpoint"],
         file=going_on["checkpoint_path"],
         branch=going_on["branch"],

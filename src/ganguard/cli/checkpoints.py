@@ -6,17 +6,18 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ganguard.cli import options, running
 from ganguard.errors import EXIT_NO_CHECKPOINT, EXIT_USAGE, CheckpointError, UsageError
 from ganguard.reports import best_pair, checkpoint_list, console
-from ganguard.store import backup, catalog, names, removal, retention, runfile, spared, verdicts
+from ganguard.store import backup, catalog, foreign, names, removal, retention, runfile, spared, verdicts
 from ganguard.store.catalog import Catalog, Entry
 from ganguard.store.envelope import State
 from ganguard.store.pair import HISTORY
+from ganguard.store.plans import naming
 from ganguard.store.reading import open_regular
 from ganguard.store.retention import Policy
 from ganguard.store.summary import Summary
@@ -60,6 +61,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
         metavar="N",
         help=f"with --cleanup: each so many-th epoch stays (default: {keep.keep_every}; of pairs 0: none)",
     )
+    parser.add_argument(
+        "--older", action="store_true", help="with --list: open files of older scripts too, for their epochs and losses"
+    )
     parser.add_argument("--set-aside", action="store_true", help="with --cleanup: remove what was set aside too")
     parser.add_argument("--dry-run", action="store_true", help="with --cleanup: only tell what would go")
     parser.add_argument("--force", action="store_true", help="with --delete: even the last good checkpoint")
@@ -77,7 +81,7 @@ def _work(asked: argparse.Namespace) -> int:
     if not folder.is_dir() and not asked.list:
         raise UsageError(f"There is no folder {folder}. Name the right one with --checkpoint-dir.")
     if asked.list:
-        return show_list(folder, as_json=asked.json)
+        return show_list(folder, as_json=asked.json, older=asked.older)
     if asked.show:
         return _show(_found(asked.show, folder), as_json=asked.json)
     if asked.verify is not None:
@@ -93,6 +97,8 @@ def _refuse_stray_options(asked: argparse.Namespace) -> None:
     for name in ("keep_latest", "keep_every", "set_aside", "dry_run"):
         if getattr(asked, name) and not asked.cleanup:
             raise UsageError(f"--{name.replace('_', '-')} belongs to --cleanup.")
+    if asked.older and not asked.list:
+        raise UsageError("--older belongs to --list; --show opens such a file by itself.")
     if asked.force and not asked.delete:
         raise UsageError("--force belongs to --delete.")
     if (asked.keep_latest is not None and asked.keep_latest < 1) or (asked.keep_every or 0) < 0:
@@ -110,9 +116,20 @@ def _print(values: dict[str, Any], lines: Iterable[str], *, as_json: bool) -> No
     console.say_all(json.dumps(values, indent=1).splitlines() if as_json else lines)
 
 
-def show_list(folder: Path, *, as_json: bool) -> int:
-    """Print the list of a checkpoint folder, 2 where there is none; shared with ``gan.py --list-checkpoints``."""
-    listing = checkpoint_list.make(folder)
+def _about_older() -> Callable[[Path], dict[str, Any]]:
+    """What opens an older script's file, which takes torch."""
+    with running.loading_libraries():
+        from ganguard import older
+    return older.about
+
+
+def show_list(folder: Path, *, as_json: bool, older: bool = False) -> int:
+    """Print the list of a checkpoint folder, 2 where there is none; shared with ``gan.py --list-checkpoints``.
+
+    Args:
+        older: open the files of older scripts too.
+    """
+    listing = checkpoint_list.make(folder, about=_about_older() if older else None)
     _print(listing.to_json(), checkpoint_list.lines(listing), as_json=as_json)
     return 0 if listing.exists else EXIT_USAGE
 
@@ -121,7 +138,8 @@ def _require_checkpoint(file: Path, folder: Path) -> Entry:
     removal.require_inside(file, folder)
     entry = catalog.read(file)
     if file.suffix != names.SUFFIX or (entry.state is State.INCOMPLETE and not _looks_torn(file, folder)):
-        raise UsageError(f"{file} is no checkpoint. List them with --list.")
+        other = foreign.of(file)
+        raise UsageError(f"{file} is no checkpoint{f', but {other}' if other else '. List them with --list'}.")
     return entry
 
 
@@ -153,6 +171,8 @@ def _show(file: Path, *, as_json: bool) -> int:
         values |= dataclasses.asdict(summary)
         if summary.config is not None:  # what begins with an underscore is for programs
             values["config"] = {k: v for k, v in summary.config.items() if not k.startswith("_")}
+    elif best is None:
+        values |= _without_summary(entry)
     if as_json:
         _print(values, (), as_json=True)
         return 0
@@ -160,8 +180,6 @@ def _show(file: Path, *, as_json: bool) -> int:
         if value not in (None, "", (), {}, []):
             shown = json.dumps(value) if isinstance(value, dict | list | tuple) else value
             console.say(f"{name:<12} {shown}")
-    if entry.summary is None and best is None:
-        console.say("It carries no summary: an older script wrote it, or its end was lost.")
     return 0
 
 
@@ -173,6 +191,19 @@ def _summary(entry: Entry) -> Summary:
     except CheckpointError as error:
         console.say(f"What did not fit into its summary is not shown: {error}", stream=sys.stderr)
         return entry.summary
+
+
+def _without_summary(entry: Entry) -> dict[str, Any]:
+    """What can be told of a file that carries no summary: what is in it, where it can be opened safely."""
+    if other := foreign.of(entry.path):
+        return {"note": f"It is {other}."}
+    if entry.state is not State.OLDER:
+        return {"note": "It carries no summary: its end was lost."}
+    note = {"note": "It carries no summary: an older script wrote it, or its end was lost."}
+    try:
+        return {**_about_older()(entry.path), **note}
+    except CheckpointError as error:
+        return {**note, "refused": str(error)}
 
 
 def _verify(files: list[Path], folder: Path, *, as_json: bool) -> int:
@@ -250,7 +281,7 @@ def _delete(file: Path, folder: Path, *, force: bool, as_json: bool) -> int:
         values["left"] = str(left.path)
         lines.append(
             f"It was the last good checkpoint of its run in {folder}. What is left of it is a backup, which was "
-            f"verified; to go on from there: --checkpoint-path {left.path}"
+            f"verified; to go on from there: {naming(left.path)}"
         )
     _print(values, lines, as_json=as_json)
     return 0

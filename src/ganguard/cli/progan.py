@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
-import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ganguard import commands
 from ganguard.cli import options, running
+from ganguard.cli.constants import edited
 from ganguard.errors import NoCheckpoint, UsageError
 from ganguard.reports import console
 from ganguard.store import resume
@@ -90,31 +88,6 @@ def main(
     return running.run(lambda: _work(words, prog, constants or {}))
 
 
-def edited(constants: Mapping[str, Any]) -> dict[str, Any]:
-    """The constants that differ from the defaults, by the names of the settings.
-
-    Raises:
-        UsageError: there is no such setting.
-    """
-    defaults = {item.name: item.default for item in fields(ProganConfig)}
-    found = {}
-    for name, value in constants.items():
-        key = name.lower()
-        if key not in defaults:
-            close = difflib.get_close_matches(key, defaults, n=1)
-            hint = f"Did you mean {close[0].upper()}?" if close else "Take it out, or write it in small letters."
-            raise UsageError(f"{name} at the top of progan_local.py is no setting. {hint}")
-        plain = str(value) if isinstance(value, Path) else value
-        plain = None if plain == "" and defaults[key] is None else plain
-        if _comparable(plain) != _comparable(defaults[key]):
-            found[key] = plain
-    return found
-
-
-def _comparable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list | tuple) else value
-
-
 def _work(argv: Sequence[str], prog: str, constants: Mapping[str, Any]) -> int:
     arguments = vars(parser(prog).parse_args(argv))
     config_file, branch, other = (arguments.pop(name) for name in ("config", "branch", "other_images"))
@@ -174,7 +147,7 @@ def _tell_how_to_go_on(config: ProganConfig) -> None:
     if config.load_model is not False or "GANGUARD_COMMAND" in os.environ:
         return
     words = [word for word in (sys.orig_argv or sys.argv) if word not in _STARTING_OVER] + ["--load-model"]
-    os.environ["GANGUARD_COMMAND"] = subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+    os.environ["GANGUARD_COMMAND"] = commands.typed(words)
 
 
 def _train(config: ProganConfig, request: Request, check: Callable[[Sketch], None]) -> int:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ganguard.cli import options, progan, running
+from ganguard.cli.constants import edited
 from ganguard.errors import EXIT_SIGNAL_BASE, NoCheckpoint, UsageError
 from ganguard.reports import console
-from ganguard.store import resume
+from ganguard.store import named, resume
+from ganguard.store.catalog import Catalog
 from ganguard.store.resume import Request
 from ganguard.store.shelf import Shelf
 from ganguard.training import runs_beside
@@ -77,13 +79,16 @@ def _interruptible(words: Sequence[str], prog: str, constants: Mapping[str, Any]
         return EXIT_SIGNAL_BASE + signal.SIGINT
 
 
-def _newest(config: ProganConfig) -> Path:
-    """The newest generator of a data folder.
+def _file(config: ProganConfig, typed: Path | None) -> Path:
+    """The generator's file that was typed, or the newest of the data folder.
 
     Raises:
         NoCheckpoint: there is none.
     """
     shelf = Shelf(Path(config.weights_dir), config.layout)
+    file = config.named_file(str(typed)) if typed else None
+    if file is not None and not named.means_the_newest(Catalog.of(shelf), file):
+        return file
     start = resume.plan(shelf, Request(), verified=False).start
     if start is None:
         others = ((run, ("--run-name", run.name)) for run in runs_beside.progressive_in(config.weights_dir))
@@ -105,9 +110,9 @@ def _generate(words: Sequence[str], prog: str, constants: Mapping[str, Any]) -> 
     with running.loading_libraries():
         from ganguard.training import devices, generate, progan_pictures
     devices.use_threads(asked.threads)
-    typed: ProganConfig = options.merge(ProganConfig, vars(asked), progan.without_sizes(progan.edited(constants)))
+    typed: ProganConfig = options.merge(ProganConfig, vars(asked), progan.without_sizes(edited(constants)))
     config = runs_beside.settled(typed)
-    file = (asked.checkpoint and config.named_file(str(asked.checkpoint))) or _newest(config)
+    file = _file(config, asked.checkpoint)
     generator = progan_pictures.open_generator(file, say=console.say).to(devices.best_for(asked.device))
     for note in generator.origin.notes:
         console.say(note, stream=sys.stderr)

@@ -76,5 +76,5 @@ def single_process() -> None:
     if count != "1":
         raise UsageError(
             f"torchrun started {count} processes; ganguard trains in one process so far. "
-            "Start it with python gan.py, or torchrun --nproc-per-node 1."
+            "Start it with python, or with torchrun --nproc-per-node 1."
         )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ganguard import commands
 from ganguard.errors import CheckpointError
 from ganguard.printable import one_line
 from ganguard.reports.console import counted, duration, size
-from ganguard.store import names, removal, retention, runfile, spared
-from ganguard.store.catalog import Catalog, Entry, newest_first, on_line
+from ganguard.store import foreign, names, removal, retention, runfile, spared
+from ganguard.store.catalog import Catalog, Entry, newest_first, on_line, scan
 from ganguard.store.envelope import State
 from ganguard.store.retention import Policy
 from ganguard.store.summary import Kind, Summary
@@ -31,6 +32,7 @@ class Row:
     what: tuple[str, ...]
     state: str
     companions: tuple[Entry, ...] = ()  # its other files
+    told: Mapping[str, Any] = field(default_factory=dict)  # by a file without a summary, once it was opened
 
     @property
     def shown(self) -> str:
@@ -61,6 +63,7 @@ class Row:
             "state": self.state,
             "bytes": self.bytes,
             "modified": self.entry.modified,
+            **self.told,
         }
         if self.companions:
             values["companions"] = [str(entry.path) for entry in self.companions]
@@ -94,6 +97,7 @@ class CheckpointList:
     set_aside_files: int
     set_aside_bytes: int
     cleanup_bytes: int
+    refused: tuple[str, ...] = ()  # files that could not be opened, and why
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -106,14 +110,21 @@ class CheckpointList:
         }
 
 
-def make(folder: Path) -> CheckpointList:
-    """Read the list from the ends of the files."""
+def make(folder: Path, *, about: Callable[[Path], Mapping[str, Any]] | None = None) -> CheckpointList:
+    """Read the list from the ends of the files.
+
+    Args:
+        about: opens an older script's file and tells what it says of itself; without it those are not opened.
+    """
     shelves = runfile.shelves(folder)
     catalogs = [Catalog.of(shelf) for shelf in shelves]
     rows = {row.entry.path: row for there in catalogs for row in _rows_of(there, shared=len(shelves) > 1)}
     copies, away = Catalog.all_in(removal.backups(folder)), list(map(Catalog.all_in, _set_aside(folder)))
     aside = [row for there in away for row in _plain_rows(there, "set aside")]
+    refused: list[str] = []
     all_rows = [*rows.values(), *_plain_rows(copies, "backup"), *aside]
+    if about is not None:
+        all_rows = [_opened(row, about, refused) for row in all_rows]
     files = {entry.path: entry for there in (*catalogs, copies, *away) for entry in there.entries}
     going = [(there, head) for there in catalogs for head in _expendable(there)]
     return CheckpointList(
@@ -125,7 +136,19 @@ def make(folder: Path) -> CheckpointList:
         set_aside_files=sum(len(row.files) for row in aside),
         set_aside_bytes=_bytes_once(entry for row in aside for entry in row.files),
         cleanup_bytes=_bytes_once(e for there, head in going for e in (head, *there.companions(head))),
+        refused=tuple(refused),
     )
+
+
+def _opened(row: Row, about: Callable[[Path], Mapping[str, Any]], refused: list[str]) -> Row:
+    """A row with what its file says of itself, where that is an older script's."""
+    if row.entry.state is not State.OLDER:
+        return row
+    try:
+        return replace(row, told=about(row.entry.path))
+    except CheckpointError as error:
+        refused.append(str(error))
+        return row
 
 
 def _rows_of(there: Catalog, *, shared: bool) -> Iterator[Row]:
@@ -186,8 +209,9 @@ def _marks(there: Catalog) -> dict[Path, list[str]]:
 def _what(there: Catalog, entry: Entry, marks: dict[Path, list[str]]) -> tuple[str, ...]:
     if there.is_alias(entry):
         return ("alias",)
-    if entry.state is State.OLDER:
-        return ("older",)
+    if entry.summary is None and entry.state in (State.OLDER, State.INCOMPLETE):
+        other = foreign.of(entry.path)
+        return (other.name if other else "older" if entry.state is State.OLDER else "?",)
     if entry.summary is None:
         return ("?",)
     return (*marks.get(entry.path, []), *_kind(entry.summary, retention.usual(there.shelf)))
@@ -231,7 +255,7 @@ def lines(listing: CheckpointList) -> Iterator[str]:
         yield f"There is no folder {listing.folder}. Train first, or name the right one with --checkpoint-dir."
     elif not listing.rows:
         inner = listing.folder / "checkpoints"
-        hint = f" There are some in {inner}: --checkpoint-dir {inner}" if inner.is_dir() else ""
+        hint = f" There are some in {inner}: {commands.typed(['--checkpoint-dir', inner])}" if scan(inner) else ""
         yield f"There are no checkpoints in {listing.folder}.{hint}"
     if listing.rows:
         yield from _table(listing)
@@ -252,20 +276,24 @@ def _table(listing: CheckpointList) -> Iterator[str]:
             f"{listing.set_aside_files} of them ({size(listing.set_aside_bytes)}) are set aside: "
             "--cleanup --set-aside removes those."
         )
+    yield from listing.refused
+    if any(row.entry.state is State.OLDER and not row.told for row in listing.rows) and not listing.refused:
+        yield "Files of older scripts are not opened for this: --list --older does, which takes longer."
     yield "State is read from the end of each file; --verify reads every byte."
 
 
 def _cells(row: Row) -> dict[str, str]:
     summary = row.summary
     position = summary if summary and summary.kind is not Kind.COMPANION else None
+    told = row.told
     age = datetime.datetime.now().timestamp() - row.entry.modified
     return {
         "file": row.shown,
         "what": ", ".join(row.what),
-        "epoch": _epoch(position) if position else "",
+        "epoch": _epoch(position) if position else str(told.get("epoch", "")),
         "step": str(position.step) if position else "",
-        "losses": _losses(position) if position else "",
-        "FID": _score(position.score) if position else "",
+        "losses": _losses(position.means if position else told),
+        "FID": _score(position.score) if position else f"best {told['best_fid']:.2f}" if "best_fid" in told else "",
         "size": size(row.bytes),
         "age": duration(max(0.0, age)),
         "state": row.state,
@@ -276,8 +304,8 @@ def _epoch(summary: Summary) -> str:
     return f"{summary.epoch + 1} batch {summary.batch}" if summary.batch else str(summary.epoch)
 
 
-def _losses(summary: Summary) -> str:
-    return " ".join(f"{n.removeprefix('loss_')} {v:.3f}" for n, v in summary.means.items() if n.startswith("loss"))
+def _losses(means: Mapping[str, Any]) -> str:
+    return " ".join(f"{n.removeprefix('loss_')} {v:.3f}" for n, v in means.items() if n.startswith("loss"))
 
 
 def _score(score: dict[str, Any] | None) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shlex
-import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TextIO
 
+from ganguard import commands
 from ganguard.printable import one_line
 
 # Options that would undo what the run has done since; they are not part of the command that goes on.
@@ -74,16 +73,12 @@ def command_to_go_on() -> str:
     """What to type to go on: this process's command without the options that start over."""
     if command := os.environ.get("GANGUARD_COMMAND"):
         return command
-    return _line([word for word in (sys.orig_argv or sys.argv) if word not in _ONE_TIME])
+    return commands.typed(word for word in (sys.orig_argv or sys.argv) if word not in _ONE_TIME)
 
 
 def command_with(*options: str) -> str:
     """What to type for the same with ``options``; where one was typed already, the last one counts."""
-    return f"{command_to_go_on()} {_line(options)}"
-
-
-def _line(words: Sequence[str]) -> str:
-    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+    return f"{command_to_go_on()} {commands.typed(options)}"
 
 
 def counted(number: int, one: str, many: str = "") -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ganguard.errors import RefusedCheckpoint, UnreadableCheckpoint
-from ganguard.store import archive
+from ganguard.store import archive, foreign
 from ganguard.store.durable import why
 from ganguard.store.reading import open_regular
 
@@ -35,10 +35,12 @@ def load_file(path: Path) -> dict[str, Any]:
 
     Raises:
         RefusedCheckpoint: it holds more than plain types and tensors, or would take more memory than its size.
-        UnreadableCheckpoint: it cannot be read, or is no torch file.
+        UnreadableCheckpoint: it cannot be read, or is no torch file; the message tells what it is where that is known.
     """
     try:
         with open_regular(path) as file:
+            if other := foreign.look(file):
+                raise UnreadableCheckpoint(f"{path} is {other}.")
             loaded = load_open(file)
     except pickle.UnpicklingError as error:
         raise RefusedCheckpoint(
@@ -52,7 +54,7 @@ def load_file(path: Path) -> dict[str, Any]:
     except _DAMAGE as error:
         raise UnreadableCheckpoint(f"{path} is not a file that torch can read: {in_short(error)}") from error
     if not isinstance(loaded, dict):
-        raise UnreadableCheckpoint(f"{path} holds a {type(loaded).__name__} and no dict of parts.")
+        raise UnreadableCheckpoint(f"{path} holds a {type(loaded).__name__} and no dict. Save state_dicts in a dict.")
     return loaded
 
 
@@ -63,6 +65,8 @@ def load_open(file: BinaryIO) -> Any:
     """
     import torch
 
+    from ganguard import numpy_pickles
+
     size = os.fstat(file.fileno()).st_size
     if archive.is_zip(file):
         try:
@@ -70,7 +74,8 @@ def load_open(file: BinaryIO) -> Any:
         except ValueError as error:
             raise _Unbounded(str(error)) from error
     file.seek(0)
-    loaded = torch.load(file, map_location="cpu", weights_only=True)
+    with numpy_pickles.plain():
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
     _require_bounded(loaded, size)
     return loaded
 

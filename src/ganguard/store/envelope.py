@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import xxhash
 
 from ganguard.errors import DamagedCheckpoint, UnreadableCheckpoint
+from ganguard.store import foreign
 from ganguard.store.durable import why, write_all
 from ganguard.store.reading import open_regular, parse_json
 
@@ -34,7 +35,6 @@ _MAX_COMMENT = 0xFFFF
 _USUAL_TAIL = 8192
 _CHUNK = 1 << 20
 _REQUIRED = {"format": int, "bytes": int, "digest": str}
-_LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # what files of torch before 1.6 begin with
 MAX_SUMMARY = 48 * 1024  # some readers fail on the longest comments that the format allows
 
 
@@ -114,7 +114,7 @@ def peek_into(file: BinaryIO) -> tuple[State, dict[str, Any] | None]:
         found = _parse(_read_tail(file, size, _MAX_COMMENT + _END_RECORD.size), size)
     if found[0] is State.INCOMPLETE:
         file.seek(0)
-        if file.read(len(_LEGACY_TORCH)) == _LEGACY_TORCH:
+        if file.read(len(foreign.LEGACY_TORCH)) == foreign.LEGACY_TORCH:
             return State.OLDER, None
     return found
 
@@ -191,7 +191,7 @@ def verify_open(file: BinaryIO, path: Path) -> dict[str, Any]:
     if state is State.OLDER:
         raise DamagedCheckpoint(f"{path} carries no digest, so nothing vouches for its bytes")
     if state is State.INCOMPLETE:
-        raise DamagedCheckpoint(f"{path} is incomplete or its end was changed")
+        raise DamagedCheckpoint(f"{path} is {foreign.look(file) or 'incomplete or its end was changed'}")
     raise DamagedCheckpoint(f"{path} is damaged: its bytes are not those that were written")
 
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from ganguard import commands
 from ganguard.errors import CheckpointError, DamagedCheckpoint, NoCheckpoint, UnreadableCheckpoint, UsageError
-from ganguard.store import catalog, envelope, names, runfile, search
+from ganguard.store import catalog, envelope, foreign, names, runfile, search
 from ganguard.store.catalog import Catalog, Entry, on_line
 from ganguard.store.durable import why
 from ganguard.store.envelope import State
@@ -23,6 +24,27 @@ from ganguard.store.shelf import Shelf
 from ganguard.store.summary import Origin, Summary
 
 
+def means_the_newest(there: Catalog, file: Path) -> bool:
+    """Whether a path is a fixed name that stands for the run's newest: not where something else lies there, or lay
+    there when the run began from it.
+    """
+    shelf = there.shelf
+    if runfile.spelled(file) not in {runfile.spelled(shelf.folder / alias) for alias in shelf.aliases}:
+        return False
+    run = run_of(there)
+    entry = None if file.is_dir() else _look(file)
+    if entry is None:
+        return not (run and runfile.spelled(file) in (run.named or {}))
+    if entry.summary is not None:
+        return run is not None and entry.summary.run == run.run
+    return entry.state is not State.OLDER
+
+
+def run_of(there: Catalog) -> Run | None:
+    """The run of a folder; None where there is none, or several and nothing tells which is meant."""
+    return runfile.identify(there) if runfile.read(there.shelf) or len(there.runs()) == 1 else None
+
+
 def from_file(there: Catalog, request: Request, *, verified: bool) -> Plan:
     """Begin at the named file, or go on from what goes on from it.
 
@@ -31,7 +53,7 @@ def from_file(there: Catalog, request: Request, *, verified: bool) -> Plan:
     """
     file = request.file
     assert file is not None  # that is what named means
-    run = runfile.identify(there) if runfile.read(there.shelf) or len(there.runs()) == 1 else None
+    run = run_of(there)
     start = _look(file)
     if start is not None:
         return _from_entry(there, run, _head_of(start), request, verified=verified)
@@ -57,7 +79,8 @@ def begin_again(there: Catalog, run: Run, met: Search, *, verified: bool) -> Pla
     file, digest = run.beginning
     try:
         start = _find(there.shelf, file, digest)
-        plan = _from_entry(there, run, start, Request(file=file), verified=verified) if start else None
+        request = Request(file=file, companion=Path(run.second) if run.second else None)
+        plan = _from_entry(there, run, start, request, verified=verified) if start else None
     except CheckpointError as error:
         met.notes.append(f"This run began from {file}, which cannot be used any more: {error}")
         return None
@@ -82,7 +105,7 @@ def _has_begun(run: Run, met: Search) -> bool:
 def _from_entry(there: Catalog, run: Run | None, start: Entry, request: Request, *, verified: bool) -> Plan:
     assert request.file is not None
     typed = request.file
-    search.require_readable(start)
+    _require_a_checkpoint(start)
     digest = _digest(start)
     met = Search()
     if run is not None and not request.branch:
@@ -100,7 +123,7 @@ def _from_entry(there: Catalog, run: Run | None, start: Entry, request: Request,
     going, aside, reason = _where(there, run, start, digest, met, request)
     return Plan(
         shelf=there.shelf,
-        run=going.naming(typed, digest),
+        run=_recorded(going, typed, digest, request.companion, companions),
         start=start,
         companions=tuple(companions),
         origin=Origin(path=str(start.path), digest=digest),
@@ -109,6 +132,21 @@ def _from_entry(there: Catalog, run: Run | None, start: Entry, request: Request,
         switches=True,
         notes=tuple(notes),
     )
+
+
+def _recorded(run: Run, typed: Path, digest: str, second: Path | None, companions: list[Entry]) -> Run:
+    """``run``, which begins from what was typed: the same command then means the same, wherever that lies."""
+    if second is not None and companions:
+        run = run.naming(second, _digest(companions[0]))
+        return replace(run.naming(typed, digest), second=runfile.spelled(second))
+    return replace(run.naming(typed, digest), second="")
+
+
+def _require_a_checkpoint(entry: Entry) -> None:
+    """Raises UnreadableCheckpoint where a file cannot be read, or is of another kind, which is told."""
+    search.require_readable(entry)
+    if entry.summary is None:
+        foreign.require_none(entry.path)
 
 
 def _seconds(start: Entry, typed: Path | None, *, verified: bool) -> list[Entry]:
@@ -123,17 +161,18 @@ def _seconds(start: Entry, typed: Path | None, *, verified: bool) -> list[Entry]
         siblings = replace(siblings, entries=(given, *siblings.entries))
         if given.digest not in {c.digest for c in (start.summary.companions if start.summary else ())}:
             raise UsageError(f"{typed} is not the second file of {start.path}: they were not saved together.")
-    if not verified:
+    if not verified and start.state is State.WHOLE:
         return siblings.companions(start)
     return _require_good(siblings, start)
 
 
 def _older_second(start: Entry, typed: Path) -> Entry:
     """The second file of an older pair: as named, or set aside with the first."""
-    found = _look(typed) or _look(start.path.with_name(typed.name))
-    if found is None:
+    there = [found for path in (typed, start.path.with_name(typed.name)) if (found := _look(path))]
+    if not there:
         raise NoCheckpoint(f"There is no file {typed}.{_similar(typed)}")
-    search.require_readable(found)
+    found = next((entry for entry in there if entry.state is State.OLDER), there[0])
+    _require_a_checkpoint(found)
     if found.state is not State.OLDER:
         raise UsageError(f"{found.path} is not the second file of {start.path}: an older script did not write it.")
     return found
@@ -219,12 +258,26 @@ def _digest(entry: Entry) -> str:
         raise UnreadableCheckpoint(f"{entry.path} cannot be read: {why(error)}.") from error
 
 
-def _find(shelf: Shelf, file: Path, digest: str) -> Entry | None:
-    """The file with this digest: where it was, in the folder, or where the folder's files were set aside to."""
-    at_hand = _look(file)
+def lies_at(shelf: Shelf, entry: Entry) -> Path:
+    """Where a file lies that a start may have moved since, or given its own name back."""
+    for found in _everywhere(shelf, entry.path):
+        if found.inode == entry.inode or (entry.digest and found.digest == entry.digest):
+            return found.path
+    return entry.path
+
+
+def _everywhere(shelf: Shelf, file: Path) -> Iterator[Entry]:
+    """What lies where ``file`` was, in the folder, and where the folder's files were set aside to."""
+    if at_hand := _look(file):
+        yield at_hand
     aside = sorted(path for path in (shelf.folder / names.SET_ASIDE).glob("*") if path.is_dir())
-    places = (entry for place in (*shelf.places, *reversed(aside)) for entry in catalog.scan(place))
-    for entry in (*([at_hand] if at_hand else []), *places):
+    for place in (*shelf.places, *reversed(aside)):
+        yield from catalog.scan(place)
+
+
+def _find(shelf: Shelf, file: Path, digest: str) -> Entry | None:
+    """The file with this digest."""
+    for entry in _everywhere(shelf, file):
         if entry.digest == digest or (entry.state is State.OLDER and _digest(entry) == digest):
             return entry
     return None
@@ -232,5 +285,9 @@ def _find(shelf: Shelf, file: Path, digest: str) -> Entry | None:
 
 def _similar(file: Path) -> str:
     close = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob("*.pth")], n=1)
-    there = f" List what is there with: checkpoint_manager.py --checkpoint-dir {file.parent} --list"
-    return f" Did you mean {file.parent / close[0]}?" if close else there
+    if close:
+        return f" Did you mean {file.parent / close[0]}?"
+    if not file.parent.is_dir():
+        return f" Nor is there a folder {file.parent}."
+    words = ["python", "checkpoint_manager.py", "--checkpoint-dir", file.parent, "--list"]
+    return f" List what is there with: {commands.typed(words)}"

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ganguard.errors import NoCheckpoint
 from ganguard.store import aliases, durable, named, names, runfile, search, set_aside, spared
 from ganguard.store.catalog import Catalog, Entry, newest_first
 from ganguard.store.envelope import State
-from ganguard.store.plans import Plan, Request, going_on, some
+from ganguard.store.plans import Plan, Request, going_on, naming, older_to_name, some
 from ganguard.store.runfile import Run
 from ganguard.store.search import Search
 from ganguard.store.shelf import Shelf
@@ -40,11 +40,13 @@ def plan(where: Path | Shelf, request: Request, *, verified: bool = True) -> Pla
         aside = tuple(there.name_of(e) for e in there.entries)
         begun = runfile.new_run(request.called)
         return Plan(shelf=shelf, run=begun, start=None, aside=aside, reason="old_run", switches=True)
-    if request.file is not None:
+    if request.companion is not None and named.means_the_newest(there, request.companion):
+        request = replace(request, companion=None)
+    if request.file is not None and (request.branch or not named.means_the_newest(there, request.file)):
         return named.from_file(there, request, verified=verified)
     run = runfile.identify(there)
     if run is None:
-        _refuse_to_start_from_zero(there, None, Search(), required=request.required)
+        _refuse_to_start_from_zero(there, None, Search(), required=bool(request.required))
         begun = runfile.new_run(request.called)
         return Plan(shelf=shelf, run=begun, start=None, switches=True, notes=tuple(_elsewhere(shelf)))
     met = search.newest_valid(there, run, verified=verified)
@@ -56,11 +58,11 @@ def plan(where: Path | Shelf, request: Request, *, verified: bool = True) -> Pla
 
 
 def _from_zero(there: Catalog, run: Run, met: Search, request: Request) -> Plan:
-    """A run without a checkpoint. Second files whose first was never written are none, but are kept all the same."""
+    """A run without a checkpoint. Second files whose first is not there are none, but are kept all the same."""
     orphans = {entry.path for entry in there.orphans}
     only_orphans = all(entry.path in orphans for entry in there.entries)
     if request.required or not only_orphans:
-        _refuse_to_start_from_zero(there, run, met, required=request.required)
+        _refuse_to_start_from_zero(there, run, met, required=bool(request.required))
     # A new id, so that nothing of the run that lost its checkpoints is written over.
     gone = f"{there.shelf} belongs to run {run.run}, of which it holds no checkpoint; a new run begins."
     return Plan(
@@ -103,19 +105,25 @@ def carry_out(plan: Plan) -> tuple[Path | None, list[str]]:
             durable.sync_folder(plan.folder.absolute().parent)
     else:
         moved |= set_aside.move(plan.folder, plan.aside, into)
+    path, cleared = _ready(plan, moved)
     told = list(plan.notes)
+    told += [f"{offer.text} {naming(*(named.lies_at(shelf, file) for file in offer.files))}" for offer in plan.offers]
     for place in sorted({path.parent for path in moved.values()}):
         told.append(f"Set aside in {place}: {some([n for n, path in moved.items() if path.parent == place])}.")
-    if plan.start is None:
-        return None, told
-    path = plan.start.path
-    inside = next((p for p in shelf.places if p.absolute() == path.parent.absolute()), None)
-    name = path.name if inside in (None, shelf.folder) else f"{inside.name}/{path.name}"
-    if inside and name in moved:
-        return moved[name], told
-    if inside and plan.start.summary is not None and plan.start.summary.finite:
-        told += aliases.repair(shelf, plan.start, plan.companions)
-    return path, told
+    return path, [*told, *cleared]
+
+
+def _ready(plan: Plan, moved: Mapping[str, Path]) -> tuple[Path | None, list[str]]:
+    """Where the checkpoint to load lies after ``moved``, and what was done so that the fixed names can be its own."""
+    shelf, start = plan.shelf, plan.start
+    if start is None:
+        return None, aliases.clear_the_names(shelf)
+    inside = next((p for p in shelf.places if p.absolute() == start.path.parent.absolute()), None)
+    name = start.path.name if inside in (None, shelf.folder) else f"{inside.name}/{start.path.name}"
+    path = moved.get(name, start.path) if inside else start.path
+    if path == start.path and inside and start.summary is not None and start.summary.finite:
+        return path, aliases.repair(shelf, start, plan.companions)
+    return path, aliases.clear_the_names(shelf)
 
 
 def _as_if_settled(there: Catalog) -> Catalog:
@@ -136,17 +144,18 @@ def _refuse_to_start_from_zero(there: Catalog, run: Run | None, met: Search, *, 
             )
         return
     search.require_all_readable(there)
-    usable = [e for e in there.versioned if e.state is State.OLDER or (e in there.heads and e not in met.damaged)]
+    heads = [e for e in there.heads if e not in met.damaged]
+    usable = [e for e in there.versioned if e.state is State.OLDER or e in heads]
     reasons = [*met.notes, *_reasons(there, run, met, usable)]
     lines = [f"{there.shelf} holds checkpoints, but none that this run may go on from by itself:"]
     lines += [f"  {reason}" for reason in reasons[:_LISTED]]
     if len(reasons) > _LISTED:
         lines.append(f"  … and {len(reasons) - _LISTED} more")
-    if usable:
-        best = newest_first(e for e in usable if e.summary) or usable[-1:]
-        lines.append(f"To go on from one all the same:  --checkpoint-path {best[0].path}")
+    if offered := newest_first(heads)[:1] or older_to_name(there):
+        lines.append(f"To go on from one all the same:  {naming(*(e.path for e in offered))}")
     lines += _elsewhere(there.shelf)
-    lines.append("To start afresh, setting them aside:  --no-checkpoint")
+    instead = ", in place of what demands one" if required else ""
+    lines.append(f"To start afresh, setting them aside:  --no-checkpoint{instead}")
     raise NoCheckpoint(*lines)
 
 
@@ -159,7 +168,7 @@ def _elsewhere(shelf: Shelf) -> list[str]:
     for place in places:
         heads = Catalog.of(replace(shelf, folder=place)).heads if place.is_dir() else []
         finite = newest_first(e for e in heads if e.summary and e.summary.finite)
-        lines += [f"A whole one lies elsewhere:  --checkpoint-path {e.path}" for e in finite[:1]]
+        lines += [f"A whole one lies elsewhere:  {naming(e.path)}" for e in finite[:1]]
     return lines[-3:]
 
 

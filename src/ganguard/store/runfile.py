@@ -35,6 +35,7 @@ class Run:
     branch: int = 0
     lineage: Lineage = ()
     named: dict[str, str] | None = None  # files that a command began from: absolute path → digest
+    second: str = ""  # the second file that was named with the last of them, an older script's; absolute path
     pending_files: tuple[str, ...] = ()  # to be moved…
     pending_folder: str = ""  # …to this folder below the checkpoints
     pair: Pair | None = None  # the layout, where its checkpoints are pairs
@@ -117,7 +118,7 @@ def shelves(folder: Path) -> list[Shelf]:
 
 
 def _well_formed(run: Run) -> bool:
-    texts = [run.run, run.pending_folder, *run.pending_files]
+    texts = [run.run, run.second, run.pending_folder, *run.pending_files]
     if run.named is not None:
         texts += [*run.named, *dict(run.named).values()]
     into = Path(run.pending_folder).parts

@@ -118,7 +118,7 @@ def _incomplete(there: Catalog, run: Run) -> Iterator[tuple[Entry, str]]:
         elif entry.state is State.WHOLE and entry.is_head and (lacking := there.lacking(entry)):
             yield entry, f"lacks its second file {lacking[0]}"
         elif entry.state is State.WHOLE and entry.path in orphans:
-            yield entry, "is a second file whose first was never written"
+            yield entry, "is a second file whose first is not there: removed, or never written"
 
 
 def require_all_readable(there: Catalog) -> None:

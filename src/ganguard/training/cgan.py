@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ganguard import older, streams
 from ganguard.data import LabelledImages
 from ganguard.data.sketch import Sketch
 from ganguard.data.sources import Entry, Source
@@ -25,6 +26,7 @@ from ganguard.networks.presets import default_width
 from ganguard.protection import early
 from ganguard.reports import console
 from ganguard.reports.training_line import TrainingLine
+from ganguard.store import resume
 from ganguard.store.resume import Request
 from ganguard.store.scheduled import plan_of
 from ganguard.training import failing, run_names, runs_beside
@@ -71,6 +73,7 @@ class CganTraining:
         self._config = config = replace(config, pixel_range=range_to_use(config.pixel_range, self._before))
         with early.preparing(frozenset()):
             self._device = choose_device(config.device, say)
+            self._require_related()
             self._images = open_data(
                 config, cache_dir=self._root / "cache", say=say, before=self._before, listed=self._listed
             )
@@ -82,6 +85,26 @@ class CganTraining:
         if self._check is not None:
             self._check(sketch)
         self._sketch = sketch.text
+
+    def _require_related(self) -> None:
+        """Refuse an older script's file of quite other networks, before anything is decoded. Raises DoesNotFit."""
+        start = resume.plan(self._folder, self._request, verified=False).start
+        if start is not None and start.summary is None:
+            older.require_related(start.path, self._networks_for(("any", "number")))
+
+    def _networks_for(self, label_names: tuple[str, ...]) -> dict[str, torch.nn.Module]:
+        """Networks whose tensors are called as this run's, whatever its labels."""
+        config = self._config
+        spec = CganSpec(
+            image_size=config.image_size,
+            channels=config.data_channels,
+            width=config.width or default_width("cpu"),
+            latent_size=config.latent_size,
+            label_names=label_names,
+            multi_label=False,
+        )
+        with streams.kept():
+            return {"generator": build_generator(spec), "critic": build_critic(spec, spectral=self._preset.spectral)}
 
     def _make_fid(self, say: Callable[[str], None]) -> Fid | None:
         config = self._config

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ganguard import restoring
 from ganguard.data import Pyramid, open_pyramid
 from ganguard.data.sketch import Sketch
 from ganguard.data.sources import Entry, Source
@@ -105,7 +106,8 @@ class ProganTraining:
         say: Callable[[str], None],
         check: Callable[[Sketch], None] | None = None,
     ) -> None:
-        before = settings_before(Shelf(Path(config.weights_dir), config.layout), request, asdict(config), STRUCTURAL)
+        shelf = Shelf(Path(config.weights_dir), config.layout)
+        before = settings_before(shelf, request, asdict(config), STRUCTURAL)
         self._config = config = replace(config, pixel_range=range_to_use(config.pixel_range, before))
         self._request = request
         self._say = say
@@ -113,8 +115,9 @@ class ProganTraining:
         self._saving_signals = ON_USR1[config.on_usr1]
         with early.preparing(self._saving_signals):
             self._device = choose_device(config.device, say)
-            self._pyramid = _open_data(config, say, self._listed)
             self._build()
+            restoring.require_fit(shelf, request, self._parts, self._settings, self._may_change)
+            self._pyramid = _open_data(config, say, self._listed)
 
     def _listed(self, source: Source, entries: Sequence[Entry]) -> None:
         sketch = Sketch(source, entries)
@@ -143,18 +146,7 @@ class ProganTraining:
             piece=1,
             fewer=self._fewer,
         )
-
-    def _guard(self) -> Guard:
-        config = self._config
-        recorded = {k: v for k, v in asdict(config).items() if k not in NOT_OF_THE_RUN}
-        recorded |= {
-            "network": "progan",
-            "img_size": config.image_size,
-            "pixel_range": self._pyramid.pixel_range,
-            "data": run_names.place(config.data_dir),
-            runs_beside.SKETCH: self._sketch,
-        }
-        parts = {
+        self._parts = {
             "generator": self._generator,
             "critic": self._critic,
             "opt_g": self._optimizers[0],
@@ -163,11 +155,30 @@ class ProganTraining:
             "fixed": self._fixed,
             "growth": self._growth,
         }
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """What a checkpoint holds of the settings, known before the images are."""
+        config = self._config
+        recorded = {k: v for k, v in asdict(config).items() if k not in NOT_OF_THE_RUN}
+        return recorded | {"network": "progan", "img_size": config.image_size, "data": run_names.place(config.data_dir)}
+
+    @property
+    def _recorded(self) -> dict[str, Any]:
+        """The settings that a checkpoint holds."""
+        return self._settings | {"pixel_range": self._pyramid.pixel_range, runs_beside.SKETCH: self._sketch}
+
+    @property
+    def _may_change(self) -> set[str]:
+        return {*self._settings, runs_beside.SKETCH} - {*STRUCTURAL, "network"}
+
+    def _guard(self) -> Guard:
+        config = self._config
         return Guard(
             config.weights_dir,
-            parts,
-            config=recorded,
-            may_change=set(recorded) - {*STRUCTURAL, "network"},
+            self._parts,
+            config=self._recorded,
+            may_change=self._may_change,
             seed=config.seed,
             layout=config.layout,
             save_every_epochs=int(config.save_model),

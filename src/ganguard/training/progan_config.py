@@ -195,17 +195,13 @@ class ProganConfig:
         return path.name if path.parent == Path(self.weights_dir) else name or ""
 
     def named_file(self, name: str | None) -> Path | None:
-        """A file to go on from; None where that is the newest one's fixed name, and so nothing special.
-
-        A bare name is looked for in the folder of the weights and in its history too.
-        """
+        """A file to go on from; a bare name is looked for in the folder of the weights and in its history too."""
         if not name:
             return None
         path, weights = Path(name), Path(self.weights_dir)
         if len(path.parts) == 1 and not path.exists():
             path = next((p for p in (weights / path, weights / HISTORY / path) if p.exists()), weights / path)
-        fixed = {(weights / alias).absolute() for alias in self.layout.aliases}
-        return None if path.absolute() in fixed else path
+        return path
 
     @property
     def image_size(self) -> int:

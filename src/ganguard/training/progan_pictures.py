@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ganguard import older
 from ganguard.errors import DoesNotFit, UsageError
 from ganguard.networks.latents import draw_latents
 from ganguard.networks.loaded import GeneratorOrigin
@@ -28,7 +29,7 @@ def open_generator(path: Path, *, say: Callable[[str], None]) -> LoadedProgressi
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder. Name a generator's file, or leave --checkpoint out for the newest one.")
-    weights = _older(path)
+    weights = _older(path, say)
     if weights is not None:
         generator = of_weights(weights, GeneratorOrigin(file=path))
         say(
@@ -42,7 +43,7 @@ def open_generator(path: Path, *, say: Callable[[str], None]) -> LoadedProgressi
     return loaded
 
 
-def _older(path: Path) -> dict[str, torch.Tensor] | None:
+def _older(path: Path, say: Callable[[str], None]) -> dict[str, torch.Tensor] | None:
     """The weights in a file that no ganguard wrote; None where it is one of ours, or none that can be opened."""
     if not path.is_file():
         return None
@@ -50,6 +51,8 @@ def _older(path: Path) -> dict[str, torch.Tensor] | None:
     if "progress" in loaded:
         return None
     weights = loaded.get("state_dict", loaded)
+    for note in older.without_prefixes({"state_dict": weights}, path):
+        say(note)
     return weights if isinstance(weights, dict) and "to_image.0.weight" in weights else None
 
 

@@ -113,7 +113,7 @@ def save_small(folder: Path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commit, "_MARGIN", 0)
-        return commit.commit(folder, [part(summary(1))])
+        return commit.commit(folder, [part(summary(1))]).head
 
 
 def test_law_2_an_alias_that_is_the_only_copy_gets_its_name_back(tmp_path):

@@ -28,7 +28,7 @@ def run(work: Callable[[], int | None]) -> int:
         return EXIT_SIGNAL_BASE + (interrupt.number if isinstance(interrupt, early.LeftEarly) else signal.SIGINT)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        console.say(f"{name}{why(error)}. Nothing was lost; mend that and type the same command.", stream=sys.stderr)
+        console.say(f"{name}{why(error)}. Mend that and type the same command.", stream=sys.stderr)
         return EXIT_USAGE
     finally:
         with contextlib.suppress(ValueError):  # not in the main thread

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from ganguard.reports import console
 from ganguard.savings import Savings
 from ganguard.store import aliases, commit, interruption, removal
 from ganguard.store.commit import Checkpoint
@@ -47,6 +48,8 @@ class Housekeeping:
         self._due = False
         self._cleaning = False
         self._copying: Checkpoint | None = None
+        self._spared = False  # a cleanup left what was being copied
+        self._given_up = False  # a backup was
         self._hurry = False  # no backup is begun or gone on with any more
         self._over = False  # nothing is
         self._stuck: set[Path] = set()  # what could not be removed, and was told
@@ -103,9 +106,10 @@ class Housekeeping:
         self._wait(_LEAVING_S, enough)
         self._over = True
         self._wait(_ENDING_S, lambda: False)
+        if self._given_up or self._copying:  # the second: its disk does not even answer
+            self._tell_given_up()
         if self._thread is None:
-            self._hurry = self._over = False
-        self._tell_given_up()  # where its disk does not even answer
+            self._hurry = self._over = self._given_up = False
 
     def _wait(self, seconds: float, enough: Callable[[], bool]) -> None:
         deadline = time.monotonic() + seconds
@@ -119,7 +123,7 @@ class Housekeeping:
             while self._take(last=True):
                 try:
                     self._clean_up()
-                    self._back_up()
+                    self._back_up_what_is_due()
                 except _GivenUpError:
                     continue
 
@@ -139,6 +143,7 @@ class Housekeeping:
             self._clean_up()
 
     def _clean_up(self) -> None:
+        self._cleaning = True
         try:
             for step in (self._point, self._prune):
                 try:
@@ -161,6 +166,7 @@ class Housekeeping:
         if not self._is_durable():
             return
         copying = {self._copying.head.digest} if self._copying else set()
+        self._spared = bool(copying)
         removal.prune(self._shelf, replace(self.policy, named=self.policy.named | copying), stays=self._tell_stuck)
 
     def _is_durable(self) -> bool:
@@ -177,33 +183,36 @@ class Housekeeping:
         self._tell(f"{folder} is flushed now: {name} survives a power cut too.")
         return True
 
-    def _back_up(self) -> None:
-        checkpoint = self._pointed_to
-        if self._backups is None or checkpoint is None or not self._backups.due:
-            return
+    def _back_up_what_is_due(self) -> None:
+        """Also what falls due while another is copied."""
+        done = None
+        while self._backups and self._backups.due and (checkpoint := self._pointed_to) not in (None, done):
+            assert checkpoint is not None
+            self._back_up(self._backups, checkpoint)
+            done = checkpoint
+        if self._spared:
+            self._clean_up()
+
+    def _back_up(self, backups: ScheduledBackups, checkpoint: Checkpoint) -> None:
         self._copying = checkpoint
         began = time.monotonic()
         try:
             self._asked()
-            if self._backups.make(checkpoint.head):
+            if backups.make(checkpoint.head):
                 self._savings.backed_up(checkpoint.bytes, time.monotonic() - began)
-            self._copying = None
         except _GivenUpError:
-            self._tell_given_up()
+            self._given_up = True
             raise
         except Exception as error:
-            self._copying = None
             self._tell(f"No backup of {checkpoint.head.path}: {_reason(error)}.")
+        finally:
+            self._copying = None
 
     def _tell_given_up(self) -> None:
-        with self._lock:
-            checkpoint, self._copying = self._copying, None
-        if checkpoint is not None:
-            path = checkpoint.head.path
-            self._tell(
-                f"The backup of {path} was given up; the next start makes one. To make one now: checkpoint_manager.py "
-                f"--checkpoint-dir {self._shelf.folder} --backup {path}"
-            )
+        assert self._pointed_to is not None  # there was one to copy
+        options = ("--checkpoint-dir", self._shelf.folder, "--backup", self._pointed_to.head.path)
+        command = console.typed(["checkpoint_manager.py", *map(str, options)])
+        self._tell(f"A backup was given up; the next start makes one. To make one now: {command}")
 
     def _tell_stuck(self, path: Path, error: OSError) -> None:
         if path not in self._stuck:
@@ -211,7 +220,8 @@ class Housekeeping:
             self._tell(f"{path} could not be removed ({why(error)}); it is tried again after each save.")
 
     def _tell(self, text: str) -> None:
-        self._told.append(text)
+        if text not in self._told:
+            self._told.append(text)
 
 
 def _reason(error: Exception) -> str:

@@ -106,7 +106,8 @@ def test_backups_made_by_hand_and_those_of_another_run_stay(tmp_path):
     saved(backups(tmp_path, other, keep=1)[0], other)
     entry = save(tmp_path / "checkpoints", 1)
     by_hand = backup.back_up(entry.path, folder)[0]
-    for _ in range(3):
+    for epoch in (2, 3, 4):
+        entry = save(tmp_path / "checkpoints", epoch)
         saved(backups(tmp_path, entry, keep=1)[0], entry)
     assert by_hand.exists()
     assert len(names_in(folder)) == 3

@@ -8,6 +8,7 @@ import select
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import TextIO
 
 # Options that would undo what the run has done since; they are not part of the command that goes on.
@@ -65,6 +66,11 @@ def command_to_go_on() -> str:
     if command := os.environ.get("GANGUARD_COMMAND"):
         return command
     words = [word for word in (sys.orig_argv or sys.argv) if word not in _ONE_TIME]
+    return typed(words)
+
+
+def typed(words: Sequence[str]) -> str:
+    """A command as this system's terminal takes it."""
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganguard.errors import UsageError
+from ganguard.store import durable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -36,12 +36,8 @@ def save_grid(images: Tensor, path: str | Path, *, columns: int, class_names: Se
     picture = _with_captions(_tiled(images, columns), columns, class_names)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with durable.appearing(path) as temporary:
         picture.save(temporary, format="PNG")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def tile_scale(height: int, width: int) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ganguard.store import durable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,9 +22,5 @@ def to_pictures(images: Tensor) -> list[Image.Image]:
 
 def save_png(picture: Image.Image, path: Path) -> None:
     """Not flushed to the disk: it can be made again. Raises OSError where it can't be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with durable.appearing(path) as temporary:
         picture.save(temporary, format="PNG")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

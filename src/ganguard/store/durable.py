@@ -198,6 +198,18 @@ def written_atomically(path: Path, tag: str = "") -> Iterator[Any]:
         raise
 
 
+@contextlib.contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """A file to write that takes the name ``path`` once it is whole; not flushed, so for what can be made again."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            remove(temporary)
+
+
 TEMPORARY_PREFIX = ".tmp-"
 
 

@@ -18,7 +18,6 @@ from ganguard.store.pair import HISTORY
 from ganguard.store.shelf import Shelf, at
 
 T = TypeVar("T")
-_BLOCK = 512  # bytes; what a disk writes whole or not at all
 
 
 def point_all(where: Path | Shelf, files: Sequence[Path]) -> list[str]:
@@ -143,16 +142,16 @@ def _torn_from(there: Catalog, torn: Entry) -> Entry | None:
 
 
 def _is_rest_of(torn: Path, whole: Path) -> bool:
-    """Whether every block of ``torn`` is that of ``whole``, or zeros."""
+    """Whether every byte of ``torn`` is that of ``whole``, or zero."""
     with torn.open("rb") as rest, whole.open("rb") as file:
-        while piece := rest.read(1 << 20):
+        while piece := rest.read(1 << 16):
             same = file.read(len(piece))
-            if piece == same:
-                continue
-            for start in range(0, len(piece), _BLOCK):
-                block = piece[start : start + _BLOCK]
-                if block != same[start : start + _BLOCK] and any(block):
-                    return False
+            if (
+                piece != same
+                and any(piece)
+                and any(one and one != other for one, other in zip(piece, same, strict=True))
+            ):
+                return False
     return True
 
 

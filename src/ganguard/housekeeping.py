@@ -49,7 +49,7 @@ class Housekeeping:
         self._cleaning = False
         self._copying: Checkpoint | None = None
         self._spared = False  # a cleanup left what was being copied
-        self._given_up = False  # a backup was
+        self._given_up = False  # a backup was, in the middle or before it began
         self._hurry = False  # no backup is begun or gone on with any more
         self._over = False  # nothing is
         self._stuck: set[Path] = set()  # what could not be removed, and was told
@@ -125,7 +125,7 @@ class Housekeeping:
                     self._clean_up()
                     self._back_up_what_is_due()
                 except _GivenUpError:
-                    continue
+                    self._given_up |= bool(self._backups and self._backups.due and self._pointed_to)
 
     def _take(self, *, last: bool = False) -> bool:
         """Whether something is due, which is now being done. Where it is the ``last`` look, the thread ends without."""
@@ -200,9 +200,6 @@ class Housekeeping:
             self._asked()
             if backups.make(checkpoint.head):
                 self._savings.backed_up(checkpoint.bytes, time.monotonic() - began)
-        except _GivenUpError:
-            self._given_up = True
-            raise
         except Exception as error:
             self._tell(f"No backup of {checkpoint.head.path}: {_reason(error)}.")
         finally:

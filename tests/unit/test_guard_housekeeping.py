@@ -20,7 +20,7 @@ sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from stores import needs_root, small_disk
 
 from ganguard import Guard, housekeeping
-from ganguard.cli import checkpoints
+from ganguard.cli import checkpoints, running
 from ganguard.errors import Stopped
 from ganguard.store import durable, envelope
 from ganguard.store.catalog import Catalog
@@ -319,6 +319,23 @@ def test_saves_that_the_budget_leaves_out_are_told_once(ran):
         for _ in guard.epochs(3):
             guard.tick()
     assert len(ran.told("some saves are left out")) == 1
+
+
+def test_nothing_was_lost_is_not_said_where_an_error_ends_a_training(ran, capsys):
+    def work():
+        def at(step):
+            if step == 3:
+                raise OSError(errno.ENOSPC, "No space left on device", "/dev/shm/torch_1")
+
+        ran.to(9, at, save_every_batches=0)
+
+    before = signal.getsignal(signal.SIGINT)
+    assert running.run(work) == 2
+    signal.signal(signal.SIGINT, before)
+    assert ran.told("what came after the last save is lost")
+    shown = capsys.readouterr().err
+    assert "/dev/shm/torch_1: the disk is full" in shown
+    assert "Nothing was lost" not in shown
 
 
 # By position.

@@ -2,14 +2,16 @@
 
     python benchmarks/saving.py --megabytes 500
 
-All in one run, interleaved, medians; the ratios are what counts. The list is timed as a person types it, Python's
-start included.
+All in one run: in every round the writers take turns in a random order, and each begins once the pages of the one
+before are on the disk, or it would pay for them. Medians, with the least and the most; the ratios are what counts. The
+list is timed as a person types it, Python's start included.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -62,8 +64,7 @@ def our_save(payload: dict[str, torch.Tensor], folder: Path, step: int) -> Path:
 
     summary = Summary(kind=Kind.EPOCH, name=f"checkpoint_epoch_{step:03d}.pth", run="benchmark", step=step, epoch=step)
     part = commit.Part(summary=summary, dump=dump, expected_bytes=state.tensor_bytes(payload))
-    entry = commit.commit(folder, [part])
-    return entry.path
+    return commit.commit(folder, [part]).head.path
 
 
 def our_load(path: Path) -> None:
@@ -71,23 +72,39 @@ def our_load(path: Path) -> None:
     state.load_file(path)
 
 
-def measure(folder: Path, megabytes: int, rounds: int) -> dict[str, list[float]]:
+def settled() -> None:
+    """Return once what was written before is on the disk."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
+def measure(folder: Path, megabytes: int, rounds: int, order: random.Random) -> dict[str, list[float]]:
     payload = tensors(megabytes)
     times: dict[str, list[float]] = {}
 
-    def note(name: str, work: Callable[[], object]) -> None:
-        times.setdefault(name, []).append(seconds(work))
+    def take_turns(works: dict[str, Callable[[], object]]) -> None:
+        for name in order.sample(list(works), len(works)):
+            settled()
+            times.setdefault(name, []).append(seconds(works[name]))
 
     for turn in range(rounds):
         # Each writes a file that is new, and the last round's go only after: reused blocks are faster.
         raw, plain = folder / f"raw_{turn}", folder / f"plain_{turn}.pth"
         path = folder / "checkpoints" / f"checkpoint_epoch_{turn + 1:03d}.pth"
-        note("raw write and fsync", lambda raw=raw: raw_write(payload, raw))
-        note("torch.save and fsync", lambda plain=plain: torch_save(payload, plain))
-        note("ganguard save", lambda turn=turn: our_save(payload, folder / "checkpoints", turn + 1))
-        note("alias of it", lambda path=path: aliases.point(path.with_name("latest_checkpoint.pth"), path))
-        note("torch.load", lambda plain=plain: torch.load(plain, map_location="cpu", weights_only=True))
-        note("ganguard verified load", lambda path=path: our_load(path))
+        take_turns(
+            {
+                "raw write and fsync": lambda raw=raw: raw_write(payload, raw),
+                "torch.save and fsync": lambda plain=plain: torch_save(payload, plain),
+                "ganguard save": lambda turn=turn: our_save(payload, folder / "checkpoints", turn + 1),
+            }
+        )
+        take_turns({"alias of it": lambda path=path: aliases.point(path.with_name("latest_checkpoint.pth"), path)})
+        take_turns(
+            {
+                "torch.load": lambda plain=plain: torch.load(plain, map_location="cpu", weights_only=True),
+                "ganguard verified load": lambda path=path: our_load(path),
+            }
+        )
         for done in (raw, plain, path):
             done.unlink()
     return times
@@ -110,16 +127,18 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--list-count", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="of the order of the turns")
     parser.add_argument("--folder", help="on the disk to be measured (default: the temporary folder's)")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=asked.folder))
     (folder / "checkpoints").mkdir()
     try:
-        times = {name: statistics.median(all_) for name, all_ in measure(folder, asked.megabytes, asked.rounds).items()}
+        taken = measure(folder, asked.megabytes, asked.rounds, random.Random(asked.seed))
+        times = {name: statistics.median(values) for name, values in taken.items()}
         save, load = times["ganguard save"], times["ganguard verified load"]
-        print(f"{asked.megabytes} MB in {TENSORS} tensors, median of {asked.rounds}:")
+        print(f"{asked.megabytes} MB in {TENSORS} tensors, median of {asked.rounds} (least to most):")
         for name, value in times.items():
-            print(f"  {name:<24} {value:7.3f} s")
+            print(f"  {name:<24} {value:7.3f} s ({min(taken[name]):.3f} to {max(taken[name]):.3f})")
         print(f"  save / raw write and fsync    {save / times['raw write and fsync']:.2f}")
         print(f"  save / torch.save and fsync   {save / times['torch.save and fsync']:.2f}")
         print(f"  verified load / torch.load    {load / times['torch.load']:.2f}")

@@ -45,7 +45,7 @@ def write(folder: Path, epoch: int) -> Path:
         kind=Kind.EPOCH, name=names.epoch_end(epoch), run="proof", epoch=epoch, step=epoch * 100, means={"loss_g": 0.5}
     )
     part = commit.Part(summary=about, dump=lambda file: torch.save(payload, file), expected_bytes=1 << 20)
-    return commit.commit(folder, [part]).path
+    return commit.commit(folder, [part]).head.path
 
 
 def flips(whole: bytes, count: int, draw: random.Random) -> Damage:

@@ -72,10 +72,12 @@ class Keeper:
         self._patience_s = patience_s
         self._say = say
         self._autosave = False
+        self._thinned = False  # saves are left out, which was told
         self._tried_at = time.monotonic()
 
     def after_step(self, *, boundary: bool) -> None:
         """A step is finished. At a boundary of accumulated steps stop if asked to, and save if that is due."""
+        self.saver.tell_news()
         every = self._intervals.every_batches
         self._autosave |= bool(every) and self._course.position.step % every == 0
         if not boundary:
@@ -100,6 +102,7 @@ class Keeper:
 
     def after_epoch(self, *, last: bool) -> None:
         """An epoch is finished, its tail too: save if that is due, stop if asked to."""
+        self.saver.tell_news()
         self._hear_of_saving()
         if self._epoch_due(last=last):
             self.save(Kind.EPOCH)
@@ -114,7 +117,15 @@ class Keeper:
         return due and self._affordable(typed=self._intervals.epochs is not None)
 
     def _affordable(self, *, typed: bool) -> bool:
-        return typed or self.saver.savings.share <= self._intervals.budget
+        share, budget = self.saver.savings.share, self._intervals.budget
+        if typed or share <= budget:
+            return True
+        if not self._thinned:
+            self._thinned = True
+            self._say(
+                f"Saving takes {share:.0%} of the time, more than {budget:.0%}: some saves are left out from here."
+            )
+        return False
 
     def kind_here(self) -> Kind:
         """What a regular save at this position is."""
@@ -166,6 +177,7 @@ class Keeper:
             self._save_at_last(Kind.EMERGENCY)
         elif newest is not None:  # what closes after this may take a while
             self._say(f"Nothing is left to save: all of it is in {newest.path}.")
+        self._settle()
         self._tell_savings()
         newest = self.saver.newest
         if newest and newest.summary and not newest.summary.finite:
@@ -176,7 +188,8 @@ class Keeper:
         raise Stopped(number)
 
     def say_goodbye(self) -> None:
-        """The last line of a run that was stopped: what is on disk, and how to go on."""
+        """Let what follows a save end; then the last line of a run that was stopped: what is on disk, how to go on."""
+        self._settle()
         if self._leaving:
             self._say(f"{self.on_disk()} {console.how_to_go_on()}")
 
@@ -190,10 +203,16 @@ class Keeper:
         if self._stop.requested is None and (self.unsaved or self.asked_for):
             self._save_at_last(self.kind_here())
         self.honour_stop()
+        self._settle()
         self._tell_savings()
         if self.unsaved:
             self._say(f"The newest state is NOT on disk. {self.on_disk()}")
             raise NotSaved
+
+    def _settle(self) -> None:
+        """Nobody who asks to stop, be it once more, waits for what only follows a save."""
+        heard = self._stop.heard
+        self.saver.settle(hurry=self.stopping, enough=lambda: self._stop.heard > heard)
 
     def _tell_savings(self) -> None:
         savings = self.saver.savings

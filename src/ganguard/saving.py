@@ -5,25 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from ganguard import state
-from ganguard.errors import SaveFailed
+from ganguard.errors import SaveFailed, UnreadableCheckpoint
+from ganguard.housekeeping import Housekeeping
 from ganguard.protection.signals import StopRequests
 from ganguard.reports.console import counted, duration, size
 from ganguard.savings import Savings
 from ganguard.snapshot import File
-from ganguard.store import aliases, commit, envelope, removal, runfile
+from ganguard.store import commit, envelope, runfile
 from ganguard.store.catalog import Entry
-from ganguard.store.durable import free_bytes, why
+from ganguard.store.commit import Checkpoint
+from ganguard.store.durable import free_bytes, make_folder, why
 from ganguard.store.envelope import HashingFile
 from ganguard.store.lock import Lock
-from ganguard.store.retention import Policy
 from ganguard.store.runfile import Run
-from ganguard.store.scheduled import ScheduledBackups
 from ganguard.store.shelf import Shelf
 from ganguard.store.summary import Kind
 
@@ -33,21 +32,21 @@ _OVERHEAD = 64 * 1024  # of the zip format, random states, history
 
 @dataclass
 class Saver:
-    """Writes, keeps the alias on the newest, removes what retention lets go, and remembers how it went."""
+    """Writes, remembers how it went, and has done what follows a save."""
 
     shelf: Shelf
     run: Run
     lock: Lock
-    policy: Policy
     stop: StopRequests
     say: Callable[[str], None]
+    housekeeping: Housekeeping
+    savings: Savings
     writer: commit.Writer = commit.commit
-    backups: ScheduledBackups | None = None
     newest: Entry | None = None
     failing: SaveFailed | None = None
-    savings: Savings = field(default_factory=Savings)
     saved_at: float | None = None  # monotonic; None: nothing of this run is on disk
     _retry_at: float = 0.0
+    _progress: _Progress = field(default_factory=lambda: _Progress())
 
     def save(self, make: Callable[[], list[File]], *, after_failure: str = "") -> Entry | None:
         """Write the checkpoint that ``make`` gives and tell of it; None where that failed, which is told too.
@@ -55,43 +54,60 @@ class Saver:
         Args:
             after_failure: what to say after the reason; by default that training goes on.
         """
+        self.tell_news()
         began = time.monotonic()
-        progress = _Progress()
         try:
-            with self.stop.writing(progress):
-                self._mend_folder()
-                entry = self._write(make(), progress)
-                files = commit.files_of(entry)
-                self._succeeded(entry, files, time.monotonic() - began)
-                self._tidy(entry, files)
+            saved, remark = self._write_somehow(make)
         except Exception as error:  # whatever it is (a part's own state_dict, say): the training is healthy
-            self._failed(_as_failure(error, progress.expected), after_failure)
+            self._failed(_as_failure(error, self._progress.expected), after_failure)
             self.savings.did_not(time.monotonic() - began)
             return None
-        assert entry.summary is not None  # it was written with one
-        taken = sum(file.stat().st_size for file in files if file.exists())
-        self.savings.saved(entry.summary.kind, taken, time.monotonic() - began)
-        return entry
+        self._succeeded(saved, remark, time.monotonic() - began)
+        return saved.head
 
-    def _write(self, contents: list[File], progress: _Progress) -> Entry:
+    def _write_somehow(self, make: Callable[[], list[File]]) -> tuple[Checkpoint, str]:
+        """Where old checkpoints are being removed, there may be room in a moment."""
+        try:
+            return self._write(make)
+        except SaveFailed:
+            if not self.housekeeping.made_room():
+                raise
+        return self._write(make)
+
+    def _write(self, make: Callable[[], list[File]]) -> tuple[Checkpoint, str]:
+        """Returns what is on disk, and a remark for the line that tells of it."""
+        self._progress = _Progress()
+        with self.stop.writing(self._progress):
+            self._mend_folder()
+            contents = make()
+            saved = self.writer(self.shelf, self._parts(contents))
+            verified = contents[-1][0].kind is Kind.EMERGENCY  # there may be no other chance
+            return saved, _verify(saved) if verified else ""
+
+    def _parts(self, contents: list[File]) -> list[commit.Part]:
         sizes = [state.tensor_bytes(payload) + _OVERHEAD for _, payload in contents]
-        progress.name, progress.expected = contents[-1][0].name, sum(sizes)
-        parts = [
-            commit.Part(summary=summary, dump=progress.dumping(payload), expected_bytes=size)
+        self._progress.name, self._progress.expected = contents[-1][0].name, sum(sizes)
+        return [
+            commit.Part(summary=summary, dump=self._progress.dumping(payload), expected_bytes=size)
             for (summary, payload), size in zip(contents, sizes, strict=True)
         ]
-        entry = self.writer(self.shelf, parts)
-        if contents[-1][0].kind is Kind.EMERGENCY:  # there may be no other chance
-            for file in commit.files_of(entry):
-                envelope.verify(file)
-        return entry
+
+    def tell_news(self) -> None:
+        """Tell what came of earlier saves since."""
+        for line in self.housekeeping.news():
+            self.say(line)
+
+    def settle(self, *, hurry: bool, enough: Callable[[], bool]) -> None:
+        """Before leaving: what is due is done, or given up after a few seconds. See ``Housekeeping.finish``."""
+        self.housekeeping.finish(hurry=hurry, enough=enough)
+        self.tell_news()
 
     def tell_space(self, one: int) -> None:
         """Say what checkpoints of ``one`` bytes each will take, and what is free.
 
         Pairs grow, and a training that asks for milestones may keep many: there it tells how many stay beside those.
         """
-        every, most = self.policy.keep_every, self.policy.keep_latest + 3
+        every, most = self.housekeeping.policy.keep_every, self.housekeeping.policy.keep_latest + 3
         of = f"of {self.shelf.pair.name} " if self.shelf.pair else ""
         more = f" and one more every {counted(every, 'epoch')}" if every else ""
         kept = f"{most} beside milestones" if self.shelf.pair else size(most * one)
@@ -110,35 +126,26 @@ class Saver:
         gone = not self.shelf.run_file.exists()
         if gone:
             self.say(f"What was in {folder} has vanished, the older checkpoints too; saving there all the same.")
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         self.lock.reassert()
         if gone:
             runfile.write(self.shelf, self.run)
 
-    def _succeeded(self, entry: Entry, files: list[Path], seconds: float) -> None:
-        again = "Saving works again: " if self.failing else ""
+    def _succeeded(self, saved: Checkpoint, remark: str, seconds: float) -> None:
+        head, again = saved.head, "Saving works again: " if self.failing else ""
+        assert head.summary is not None  # it was written with one
         self.failing = None
-        self.newest = entry
+        self.newest = head
         self.saved_at = time.monotonic()
-        taken = size(sum(file.stat().st_size for file in files))
-        verified = ", verified" if entry.summary and entry.summary.kind is Kind.EMERGENCY else ""
-        others = "".join(f" and {file.name}" for file in files[:-1])
-        self.say(f"{again}saved {entry.path}{others} ({taken} in {seconds:.2f} s{verified})")
-
-    def _tidy(self, entry: Entry, files: list[Path]) -> None:
-        """What follows a save that stands: none of it can make the save fail."""
-        try:
-            if entry.summary is not None and entry.summary.finite:
-                for warning in aliases.point_all(self.shelf, files):
-                    self.say(warning)
-            removal.prune(self.shelf, self.policy)
-        except Exception as error:  # the checkpoint itself is safe
-            reason = why(error) if isinstance(error, OSError) else error
-            self.say(f"Old checkpoints were not cleaned up: {reason}")
-        if self.backups and entry.summary and entry.summary.finite:
-            began = time.monotonic()
-            if copies := self.backups.saved(entry):
-                self.savings.backed_up(sum(c.stat().st_size for c in copies if c.exists()), time.monotonic() - began)
+        self.savings.saved(head.summary.kind, saved.bytes, seconds)
+        others = "".join(f" and {path.name}" for path in saved.paths[:-1])
+        self.say(f"{again}saved {head.path}{others} ({size(saved.bytes)} in {seconds:.2f} s{remark})")
+        if saved.unsynced:
+            self.say(
+                f"{head.path.parent} cannot be flushed ({saved.unsynced}): until it is, a power cut may undo "
+                f"{head.path.name}. It is tried again, and older checkpoints stay."
+            )
+        self.housekeeping.saved(saved)
 
     def _failed(self, error: SaveFailed, after: str) -> None:
         on_disk = (
@@ -150,6 +157,16 @@ class Saver:
         self.say(f"NOT SAVED in {self.shelf.folder}: {error}. {on_disk} {after}")
         self.failing = error
         self._retry_at = time.monotonic() + _RETRY_S
+
+
+def _verify(saved: Checkpoint) -> str:
+    """Read a checkpoint back; returns what is to be said of that. Raises DamagedCheckpoint: it is none."""
+    try:
+        for path in saved.paths:
+            envelope.verify(path)
+    except UnreadableCheckpoint as error:
+        return f"; not verified: {error}"
+    return ", verified"
 
 
 def _as_failure(error: Exception, expected: int) -> SaveFailed:

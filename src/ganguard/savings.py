@@ -41,17 +41,17 @@ class Savings:
         tally.count, tally.bytes, tally.seconds = tally.count + 1, tally.bytes + taken, tally.seconds + seconds
 
     def did_not(self, seconds: float) -> None:
-        """A save failed, or what follows it took this long."""
+        """A save failed, after this long."""
         self.failed.count, self.failed.seconds = self.failed.count + 1, self.failed.seconds + seconds
 
     def backed_up(self, taken: int, seconds: float) -> None:
-        """A scheduled backup of ``taken`` bytes was made and verified, as part of a save."""
+        """A scheduled backup of ``taken`` bytes was made and verified, beside the training."""
         tally = self.backups
         tally.count, tally.bytes, tally.seconds = tally.count + 1, tally.bytes + taken, tally.seconds + seconds
 
     @property
     def seconds(self) -> float:
-        """Of all saves, with what followed them: backups too."""
+        """That the training waited for saves."""
         return sum(tally.seconds for tally in (*self.by_kind.values(), self.failed))
 
     @property

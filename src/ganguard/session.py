@@ -17,17 +17,19 @@ from ganguard.drawing import Drawing
 from ganguard.errors import UsageError
 from ganguard.feeding import Feeds
 from ganguard.history import History
+from ganguard.housekeeping import Housekeeping
 from ganguard.keeper import Intervals, Keeper
 from ganguard.machine import Machine
 from ganguard.protection.signals import StopRequests
 from ganguard.protection.workers import USR1
 from ganguard.reports.journal import Journal
 from ganguard.saving import Saver
+from ganguard.savings import Savings
 from ganguard.snapshot import Snapshot
 from ganguard.store import durable, lock
 from ganguard.store.resume import Request
 from ganguard.store.retention import Policy
-from ganguard.store.scheduled import BackupPlan, ScheduledBackups
+from ganguard.store.scheduled import BackupPlan
 from ganguard.store.shelf import Shelf
 
 ON_USR1 = {"stop": frozenset[int](), "save": frozenset({USR1} if USR1 is not None else set[int]())}
@@ -96,10 +98,9 @@ class Session:
             CheckpointError, FolderInUse, SaveFailed, OSError: see ``ganguard.errors``.
         """
         settings, shelf = self._settings, self._settings.shelf
-        shelf.folder.mkdir(parents=True, exist_ok=True)
-        held = undo.enter_context(
-            lock.Lock(shelf.folder, shelf.lock_name(lock.TRAINING), of=str(shelf), warn=settings.say)
-        )
+        durable.make_folder(shelf.folder)
+        name = shelf.lock_name(lock.TRAINING)
+        held = undo.enter_context(lock.Lock(shelf.folder, name, of=str(shelf), wait_s=lock.LOOK_S, warn=settings.say))
         stop = StopRequests(settings.say, self._at_risk, settings.saving_signals)
         undo.callback(stop.close)
         for missing in stop.listen():
@@ -143,16 +144,16 @@ class Session:
     def _make_keeper(
         self, began: restoring.Beginning, held: lock.Lock, stop: StopRequests, feeds: Feeds, seed: int
     ) -> Keeper:
-        settings, plan = self._settings, self._settings.backups
+        settings, savings = self._settings, Savings()
         return Keeper(
             saver=Saver(
                 shelf=settings.shelf,
                 run=began.run,
                 lock=held,
-                policy=settings.policy,
                 stop=stop,
                 say=settings.say,
-                backups=None if plan is None else ScheduledBackups(plan, began.run.run, settings.say),
+                housekeeping=Housekeeping(settings.shelf, began.run.run, settings.policy, settings.backups, savings),
+                savings=savings,
             ),
             snapshot=Snapshot(
                 parts=self._parts,
@@ -181,8 +182,8 @@ class Session:
             lost = restoring.restore(began, self._parts, keeper.snapshot.constructed, threads=self._settings.threads)
             self.history.load(began.history, began.best)
             keeper.saver.newest, keeper.saved = began.entry_at(path), position.here
-            if keeper.saver.newest:
-                keeper.saver.saved_at = time.monotonic() - max(0.0, time.time() - keeper.saver.newest.modified)
+            if keeper.saver.newest and keeper.saver.newest.summary:
+                keeper.saver.saved_at = time.monotonic() - (keeper.saver.newest.summary.age_s or 0.0)
         if cut := self.history.cut_back(step=position.step, epoch=position.epoch):
             say(f"Journal lines after step {position.step} were moved to {cut.name}.")
         if path is not None:

@@ -212,3 +212,38 @@ def test_cp1252_and_an_emoji_in_the_folder(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "ckpt_🎨_ł" / "checkpoint_epoch_002.pth").exists()
     assert b"saved" in done.stdout
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from ganguard.store.lock import BACKUP, REMOVAL, Lock
+for folder in sys.argv[1:]:
+    Path(folder).mkdir(exist_ok=True)
+with Lock(Path(sys.argv[1]), REMOVAL), Lock(Path(sys.argv[2]), BACKUP):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("presses", [0, 1, 3])
+def test_law_8_locks_of_another_process_keep_neither_the_training_nor_who_wants_to_leave(zygote, tmp_path, presses):
+    """The cleanup and the backup wait for locks that nobody lets go; the run ends all the same, in its own time."""
+    (tmp_path / "hold.py").write_text(HOLD)
+    other = zygote.start(tmp_path / "hold.py", tmp_path / "ck", tmp_path / "backups", cwd=tmp_path)
+    other.until("held")
+    options = 'save_every_batches=1, keep=1, backups=BackupPlan(every_s=1, keep=1, folder=Path("backups"))'
+    body = "time.sleep(100 * (guard.step == 2 and presses == 3)); time.sleep(0.05)"
+    script = written(tmp_path, options=options, body=body)
+    imports = "from pathlib import Path\nfrom ganguard.store.scheduled import BackupPlan\n"
+    script.write_text(f"{imports}presses = {presses}\n{script.read_text()}")
+    process = zygote.start(script, cwd=tmp_path)
+    process.until("checkpoint_epoch_001_batch_00002")
+    time.sleep(1)
+    for _ in range(presses):
+        process.signal(signal.SIGINT)
+        time.sleep(0.1)
+    assert process.wait(60) == (130 if presses else 0), process.output()
+    if presses != 3:  # three presses leave on the spot
+        assert "A backup was given up" in process.output()
+    other.signal(signal.SIGTERM)

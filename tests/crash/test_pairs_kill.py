@@ -33,9 +33,9 @@ from ganguard.store.pair import Pair
 from ganguard.store.shelf import Shelf
 from stores import archive, pair_parts
 shelf, data = Shelf(Path(sys.argv[1]), Pair(name="DRUSEN")), Path(sys.argv[2]).read_bytes()
-entry = commit.commit(shelf, pair_parts(shelf, 3, data, run=sys.argv[3]))
+saved = commit.commit(shelf, pair_parts(shelf, 3, data, run=sys.argv[3]))
 Path(sys.argv[2] + ".saved").touch()
-aliases.point_all(shelf, commit.files_of(entry))
+aliases.point_all(shelf, saved.paths)
 removal.prune(shelf, retention.usual(shelf))
 """
 

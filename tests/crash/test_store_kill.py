@@ -40,7 +40,7 @@ parts = [part(summary(3, name="checkpoint_epoch_003.pth"), data)]
 if sys.argv[3] == "pair":
     critic = summary(3, kind=Kind.COMPANION, name="critic_epoch_003.pth")
     parts = [part(critic, data[::-1][100:] + data), part(summary(3, name="generator_epoch_003.pth"), data)]
-entry = commit.commit(folder, parts)
+entry = commit.commit(folder, parts).head
 Path(sys.argv[2] + ".saved").touch()
 aliases.point(folder / names.LATEST, entry.path)
 removal.prune(folder, Policy(keep_latest=2, keep_every=0))
@@ -121,7 +121,7 @@ from ganguard.store import aliases, commit, names
 from stores import part, summary
 folder, data = Path(sys.argv[1]), Path(sys.argv[2]).read_bytes()
 for epoch in range(int(sys.argv[3]), 10_000):
-    entry = commit.commit(folder, [part(summary(epoch), data[:200] + b"%08d" % epoch + data[208:])])
+    entry = commit.commit(folder, [part(summary(epoch), data[:200] + b"%08d" % epoch + data[208:])]).head
     print(epoch, flush=True)
     aliases.point(folder / names.LATEST, entry.path)
 """

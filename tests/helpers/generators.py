@@ -47,7 +47,7 @@ def save_cgan(folder: Path, epoch: int, *, of: CganSpec | None = None, alias: bo
     }
     file = io.BytesIO()
     torch.save({key: value for key, value in content.items() if value is not None}, file)
-    entry = commit.commit(folder, [part(summary(epoch, config=config, **fields), file.getvalue())])
+    entry = commit.commit(folder, [part(summary(epoch, config=config, **fields), file.getvalue())]).head
     if alias:
         assert aliases.point(folder / names.LATEST, entry.path) is None
     return entry.path

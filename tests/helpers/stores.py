@@ -60,7 +60,7 @@ def part(about: Summary, data: bytes | None = None) -> commit.Part:
 
 def save(folder: Path, epoch: int = 1, *, alias: bool = False, **fields) -> Entry:
     """One checkpoint of one file, as a run writes it."""
-    entry = commit.commit(folder, [part(summary(epoch, **fields))])
+    entry = commit.commit(folder, [part(summary(epoch, **fields))]).head
     if alias:
         assert aliases.point(folder / names.LATEST, entry.path) is None
     return entry
@@ -70,7 +70,7 @@ def save_pair(folder: Path, epoch: int = 1, **fields) -> Entry:
     """A checkpoint of two files: a critic's, and the generator's that is its head."""
     critic = summary(epoch, kind=Kind.COMPANION, **{**fields, "name": f"critic_epoch_{epoch:03d}.pth"})
     generator = summary(epoch, **{**fields, "name": f"generator_epoch_{epoch:03d}.pth"})
-    return commit.commit(folder, [part(critic, archive(100 + epoch)), part(generator, archive(200 + epoch))])
+    return commit.commit(folder, [part(critic, archive(100 + epoch)), part(generator, archive(200 + epoch))]).head
 
 
 def pair_parts(shelf: Shelf, epoch: int, data: bytes | None = None, **fields) -> list[commit.Part]:
@@ -85,9 +85,9 @@ def pair_parts(shelf: Shelf, epoch: int, data: bytes | None = None, **fields) ->
 
 def save_on_shelf(shelf: Shelf, epoch: int = 1, **fields) -> Entry:
     """A pair as a run of a shelf writes it, its fixed names too."""
-    entry = commit.commit(shelf, pair_parts(shelf, epoch, **fields))
-    assert aliases.point_all(shelf, commit.files_of(entry)) == []
-    return entry
+    saved = commit.commit(shelf, pair_parts(shelf, epoch, **fields))
+    assert aliases.point_all(shelf, saved.paths) == []
+    return saved.head
 
 
 def start(folder: Path | Shelf, **asked) -> tuple[resume.Plan, Path | None, list[str]]:

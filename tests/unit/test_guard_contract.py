@@ -782,7 +782,7 @@ def test_backups_by_the_clock_are_counted_too(guarded, said, tmp_path):
     (copy,) = plan.folder.glob("*.pth")
     backups = guard.savings["backups"]
     assert (backups["count"], backups["bytes"]) == (1, copy.stat().st_size)
-    assert 0 < backups["seconds"] < guard.savings["seconds"]
+    assert backups["seconds"] > 0
     assert any(line.endswith(f"With it 1 backed up, {size(copy.stat().st_size)}.") for line in said)
 
 

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from ganguard import Guard
 from ganguard.errors import DamagedCheckpoint, DoesNotFit, FolderInUse, NoCheckpoint, Stopped, UsageError
+from ganguard.store import backup, durable
 from ganguard.store.catalog import Catalog, newest_first
 from ganguard.store.pair import Pair
 from ganguard.store.resume import Request
@@ -247,6 +248,28 @@ def test_a_start_clears_only_its_own_leftovers(weights):
         path.write_bytes(b"half")
     weights.run("DRUSEN", epochs=2)
     assert [path.exists() for path in left] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("mine", ["single", "DRUSEN"])
+def test_law_10_a_start_clears_nothing_that_another_run_or_a_backup_is_writing(weights, mine):
+    """A run of single files beside pairs, pairs beside it, and backups into the same folder."""
+    weights.run("DRUSEN", epochs=1)
+    shelves = {"single": Shelf(weights.folder), "DRUSEN": Shelf(weights.folder, Pair(name="DRUSEN"))}
+    shelves["CNV"] = Shelf(weights.folder, Pair(name="CNV"))
+    tags = {name: shelf.tag for name, shelf in shelves.items()} | {"backup": backup.TAG}
+    left = {}
+    for name, tag in tags.items():
+        for wanted in ("checkpoint_epoch_002.pth", "generator_DRUSEN_local.pth", "probe"):
+            left.setdefault(name, []).append(durable.temporary_name(weights.folder / wanted, tag))
+    for path in (p for paths in left.values() for p in paths):
+        path.write_bytes(b"half")
+    if mine == "single":
+        with Guard(weights.folder, networks(), say=weights.said.append):
+            pass
+    else:
+        weights.run("DRUSEN", epochs=2)
+    there = {name: [path.exists() for path in paths] for name, paths in left.items()}
+    assert there == {name: [name != mine] * 3 for name in tags}
 
 
 # Retention.

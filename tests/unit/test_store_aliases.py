@@ -116,7 +116,7 @@ def save_small(folder: Path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commit, "_MARGIN", 0)
-        return commit.commit(folder, [part(summary(1))])
+        return commit.commit(folder, [part(summary(1))]).head
 
 
 def test_law_2_an_alias_that_is_the_only_copy_gets_its_name_back(tmp_path):
@@ -165,6 +165,47 @@ def test_law_2_aliases_are_repaired_at_start(tmp_path):
     start(tmp_path)
     assert envelope.verify(tmp_path / names.LATEST)["digest"] == new.digest
     assert envelope.verify(old.path)
+
+
+@pytest.mark.parametrize(
+    "tear",
+    [
+        lambda data: b"",
+        lambda data: data[: len(data) // 2],
+        lambda data: bytes(len(data)),
+        lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
+        lambda data: bytes(4096) + data[4096:-512] + bytes(512),
+    ],
+    ids=["empty", "short", "zeros", "zeros from its middle", "holes at both ends"],
+)
+def test_law_2_an_alias_that_a_power_cut_tore_is_repaired_and_not_called_foreign(tmp_path, tear):
+    """What a copy that was not flushed may be: its size and its blocks reach the disk, or do not, one by one."""
+    save(tmp_path, 1)
+    entry = save(tmp_path, 2, alias=True)
+    rewrite(tmp_path / names.LATEST, tear(entry.path.read_bytes()))
+    told = start(tmp_path)[2]
+    assert any("was torn, as by a power cut" in line for line in told)
+    assert envelope.verify(tmp_path / names.LATEST)["digest"] == entry.digest
+    assert not (tmp_path / names.SET_ASIDE).exists()
+
+
+def test_law_2_an_alias_that_is_a_copy_is_on_the_disk_before_it_has_the_name(tmp_path, monkeypatch):
+    """Else a power cut would tear it again."""
+    entry = save(tmp_path, 1)
+    flushed, real, moved = [], os.fsync, Path.replace
+
+    def fsync(descriptor):
+        flushed.append((os.fstat(descriptor).st_ino, os.fstat(descriptor).st_size))
+        real(descriptor)
+
+    def replace(path, target):
+        assert (path.stat().st_ino, entry.size) in flushed
+        return moved(path, target)
+
+    monkeypatch.setattr(durable, "read_only_protects", lambda *_: False)
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    assert aliases.point(tmp_path / names.LATEST, entry.path) is None
 
 
 def test_law_2_resuming_needs_no_alias(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -20,6 +21,7 @@ from systems import needs_posix, remove
 from ganguard.cli import checkpoints
 from ganguard.store import aliases, backup, durable, envelope, names, removal, resume, search
 from ganguard.store.catalog import Catalog, read
+from ganguard.store.lock import TRAINING, Lock
 from ganguard.store.pair import HISTORY, Pair
 from ganguard.store.shelf import Shelf
 
@@ -194,24 +196,67 @@ def test_verifying_all_goes_on_where_a_cleanup_removes_what_was_listed(pairs, be
     assert manage(["--verify", "--checkpoint-dir", str(pairs.folder)]) == 0, capsys.readouterr().out
 
 
-def test_a_pair_that_is_being_written_is_not_taken_for_damaged(pairs, capsys):
-    """Its second file is there first; a save may take long over the other one."""
+@pytest.fixture
+def between_the_names(monkeypatch):
+    """Has something done while the second file of a new pair has its name and the first has none yet."""
+
+    def install(act: Callable[[], None]) -> None:
+        renamed, done = Path.replace, []
+
+        def replacing(path, target):
+            if target.name == "generator_DRUSEN_epoch_004.pth" and not done:
+                done.append(target)
+                act()
+            return renamed(path, target)
+
+        monkeypatch.setattr(Path, "replace", replacing)
+
+    return install
+
+
+def test_law_1_half_of_a_pair_that_is_being_written_is_neither_judged_nor_deleted(pairs, between_the_names, capsys):
+    """``--verify`` and ``--delete`` in the instant between the two names, however long a disk makes it."""
     where = ["--checkpoint-dir", str(pairs.folder)]
-    head = pairs.folder / HISTORY / "generator_DRUSEN_epoch_003.pth"
-    content = head.read_bytes()
-    remove(head)
-    for alias in pairs.aliases:
-        remove(pairs.folder / alias)
-    durable.temporary_name(head, pairs.tag).write_bytes(content[:100])
-    assert manage(["--verify", *where]) == 0
-    assert "critic_DRUSEN_epoch_003" not in capsys.readouterr().out
-    manage(["--list", *where])
-    assert "being written" in capsys.readouterr().out
-    assert manage(["--delete", "critic_DRUSEN_epoch_003.pth", *where]) == 2
-    assert "being written" in capsys.readouterr().err
-    os.utime(*list((pairs.folder / HISTORY).glob(".tmp-*")), (0, 0))  # the training was killed long ago
+    codes = []
+
+    def act():
+        assert (pairs.folder / HISTORY / "critic_DRUSEN_epoch_004.pth").exists()
+        for words in (
+            ["--verify"],
+            ["--delete", "critic_DRUSEN_epoch_004.pth"],
+            ["--backup", "critic_DRUSEN_epoch_004.pth"],
+        ):
+            codes.append(manage([*words, *where]))
+        manage(["--list", *where])
+
+    between_the_names(act)
+    with Lock(pairs.folder, pairs.lock_name(TRAINING)):
+        save_on_shelf(pairs, 4)
+    assert codes == [0, 2, 2]
+    shown = capsys.readouterr()
+    assert "being written" in shown.out
+    assert shown.err.count("being written") == 2
+    assert search.verify_all(Catalog.of(pairs), Catalog.of(pairs).heads[-1])
+
+
+def test_law_1_nor_where_the_first_file_gets_its_name_during_the_look(pairs, between_the_names):
+    """The list is old by the time that it is judged."""
+    seen = []
+    between_the_names(lambda: seen.append(Catalog.of(pairs)))
+    save_on_shelf(pairs, 4)
+    critic = read(pairs.folder / HISTORY / "critic_DRUSEN_epoch_004.pth")
+    assert critic in seen[0].orphans
+    assert seen[0].is_being_written(critic)
+
+
+def test_what_a_killed_training_left_half_of_is_told_and_can_be_deleted(pairs, between_the_names, tmp_path, capsys):
+    """Its lock went with it, so nobody is writing."""
+    where = ["--checkpoint-dir", str(tmp_path / "copy")]
+    between_the_names(lambda: shutil.copytree(pairs.folder, tmp_path / "copy"))
+    save_on_shelf(pairs, 4)
     assert manage(["--verify", *where]) == 3
-    assert manage(["--delete", "critic_DRUSEN_epoch_003.pth", *where]) == 0
+    assert "critic_DRUSEN_epoch_004.pth: incomplete: its first file is not there" in capsys.readouterr().out
+    assert manage(["--delete", "critic_DRUSEN_epoch_004.pth", *where]) == 0
 
 
 def test_a_start_from_the_fixed_name_of_another_run_reads_what_it_verified(tmp_path, before_each_opening):

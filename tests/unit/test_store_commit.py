@@ -20,13 +20,14 @@ from stores import (
     save,
     save_pair,
     small_disk,
+    start,
     summary,
     tree,
 )
 from systems import WINDOWS, remove
 
 from ganguard.errors import SaveFailed
-from ganguard.store import commit, durable, envelope, resume
+from ganguard.store import backup, commit, durable, envelope, resume
 from ganguard.store.catalog import Catalog
 from ganguard.store.envelope import State
 from ganguard.store.summary import Kind
@@ -53,6 +54,76 @@ def test_law_1_what_fails_while_it_is_written_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         commit.commit(tmp_path, [commit.Part(summary=summary(), dump=dump, expected_bytes=10)])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="umask")
+def test_the_umask_is_kept_read_only_means_without_write_bits(tmp_path):
+    """Nobody gets a right that the person's umask keeps from them."""
+    before = os.umask(0o077)
+    try:
+        entry = save(tmp_path / "ck", 1, alias=True)
+        (copy,) = backup.back_up(entry.path, tmp_path / "backups")
+    finally:
+        os.umask(before)
+    files = [entry.path, entry.path.with_name("latest_checkpoint.pth"), copy]
+    assert [oct(file.stat().st_mode & 0o777) for file in files] == ["0o400"] * 3
+
+
+def test_law_1_whoever_finds_a_second_file_finds_its_first_on_the_disk(tmp_path, monkeypatch):
+    """Both are written and flushed before either has its name, so that a power cut between the names loses neither."""
+    seen, renamed = [], Path.replace
+
+    def replace(path, target):
+        heads = [p for p in tmp_path.glob(".tmp-*") if p.name.endswith("generator_epoch_001.pth")]
+        seen.append((target.name.split("_")[0], [envelope.verify(head)["epoch"] for head in heads]))
+        return renamed(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    save_pair(tmp_path, 1)
+    assert seen == [("critic", [1]), ("generator", [1])]
+
+
+def test_law_1_a_rename_that_is_done_although_an_error_comes_back_stands(tmp_path, monkeypatch):
+    """As over a network, where the answer was lost and the question repeated."""
+    renamed = Path.replace
+
+    def replace(path, target):
+        renamed(path, target)
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(Path, "replace", replace)
+    head = commit.commit(tmp_path, [part(summary(1))]).head
+    assert envelope.verify(head.path)["epoch"] == 1
+
+
+def test_law_1_what_breaks_in_after_the_head_has_its_name_takes_no_companion_from_it(tmp_path, monkeypatch):
+    renamed = Path.replace
+
+    def replace(path, target):
+        renamed(path, target)
+        if target.name.startswith("generator"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        save_pair(tmp_path, 1)
+    assert [head.path.name for head in Catalog.of(tmp_path).heads] == ["generator_epoch_001.pth"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="counts fsync of folders")
+def test_law_1_new_folders_are_durable_up_to_the_root_of_what_was_made(tmp_path, monkeypatch):
+    """Also where somebody else made the upper ones a moment ago."""
+    (tmp_path / "theirs").mkdir()
+    folder = tmp_path / "theirs" / "a" / "b"
+    flushed, real = set(), os.fsync
+
+    def fsync(descriptor):
+        flushed.add(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    start(folder)
+    assert {path.stat().st_ino for path in (tmp_path, tmp_path / "theirs", folder.parent, folder)} <= flushed
 
 
 @pytest.mark.parametrize(

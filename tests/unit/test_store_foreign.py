@@ -15,10 +15,10 @@ from torch import nn
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from stores import archive
 
-from ganguard import load_generator, state
+from ganguard import load_generator
 from ganguard.cli import checkpoints
 from ganguard.errors import CheckpointError
-from ganguard.store import catalog, envelope, resume
+from ganguard.store import body, catalog, envelope, resume
 from ganguard.store.resume import Request
 
 
@@ -90,7 +90,7 @@ def test_it_is_named_for_what_it_is_wherever_it_is_opened(file, tmp_path):
     request = Request(file=path)
     assert words in refusal(lambda: resume.plan(tmp_path / "run", request, verified=False))
     assert words in refusal(lambda: resume.plan(tmp_path / "run", request))
-    assert words in refusal(lambda: state.load_file(path))
+    assert words in refusal(lambda: body.load_file(path))
     assert words in refusal(lambda: load_generator(path))
 
 
@@ -115,7 +115,7 @@ def test_what_may_be_ours_is_not_called_foreign(written, tmp_path, capsys):
 def test_every_way_of_torch_save_is_left_to_torch(tmp_path):
     for zipped in (False, True):
         torch.save({"weight": torch.ones(2)}, tmp_path / "net.pth", _use_new_zipfile_serialization=zipped)
-        assert state.load_file(tmp_path / "net.pth")["weight"].tolist() == [1, 1]
+        assert body.load_file(tmp_path / "net.pth")["weight"].tolist() == [1, 1]
 
 
 def test_a_checkpoint_that_a_power_cut_left_as_zeros_is_damaged_and_says_so(tmp_path):

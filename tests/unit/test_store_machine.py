@@ -93,7 +93,7 @@ class Folder(RuleBasedStateMachine):
 
     @rule()
     def save(self):
-        entry = commit.commit(self.folder, [self.part()])
+        entry = commit.commit(self.folder, [self.part()]).head
         aliases.point(self.folder / names.LATEST, entry.path)
         self.count += 1
         self.at += 10

@@ -246,7 +246,7 @@ from ganguard.store import commit, aliases
 from stores import part, summary
 data = Path(sys.argv[2]).read_bytes()
 for epoch in range(1, 40):
-    entry = commit.commit(Path(sys.argv[1]), [part(summary(epoch), data)])
+    entry = commit.commit(Path(sys.argv[1]), [part(summary(epoch), data)]).head
     aliases.point(entry.path.parent / "latest_checkpoint.pth", entry.path)
 """
     pruning = """

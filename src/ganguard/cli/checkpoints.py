@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ganguard.cli import options, running
-from ganguard.errors import EXIT_NO_CHECKPOINT, EXIT_USAGE, CheckpointError, UsageError
+from ganguard.errors import EXIT_IN_USE, EXIT_NO_CHECKPOINT, EXIT_USAGE, CheckpointError, UsageError
 from ganguard.reports import best_pair, checkpoint_list, console
 from ganguard.store import backup, catalog, foreign, names, removal, retention, runfile, spared, verdicts
 from ganguard.store.catalog import Catalog, Entry
+from ganguard.store.durable import why
 from ganguard.store.envelope import State
 from ganguard.store.pair import HISTORY
 from ganguard.store.plans import naming
@@ -25,8 +26,8 @@ from ganguard.store.summary import Summary
 _EPILOG = """\
 Safe beside a running training. FILE is a path, or a name in the checkpoint folder. Of a checkpoint of two files
 (a progressive GAN's, in weights/) either name stands for both.
-Exit codes: 0 done, 2 wrong usage, no such folder, or refused, 3 a checkpoint is damaged, 4 the folder is in use,
-6 a backup could not be written."""
+Exit codes: 0 done, 2 wrong usage, no such folder, or refused, 3 a checkpoint is damaged, 4 the folder or a file to be
+removed is in use, 6 a backup could not be written."""
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
@@ -220,7 +221,9 @@ def _verify(files: list[Path], folder: Path, *, as_json: bool) -> int:
                 console.say(f"{path}: {best.verdict}")
             continue
         found = verdicts.of(path)
-        if found is None:  # removed since, by a cleanup beside us
+        if found is None:  # by a training or a cleanup beside us
+            if named:
+                console.say(f"{path} is being written, or was removed since.", stream=sys.stderr)
             continue
         results.append({"file": str(found.head.path), "good": found.good, "verdict": found.text})
         if not as_json:
@@ -244,18 +247,9 @@ def _back_up(file: Path, folder: Path, *, as_json: bool) -> int:
 
 
 def _clean_up(folder: Path, asked: argparse.Namespace) -> int:
-    paths: list[Path] = []
-    freed = 0
-    for shelf in runfile.shelves(folder):
-        there, keep = Catalog.of(shelf), retention.usual(shelf)
-        policy = Policy(
-            keep_latest=keep.keep_latest if asked.keep_latest is None else asked.keep_latest,
-            keep_every=keep.keep_every if asked.keep_every is None else asked.keep_every,
-        )
-        gone = removal.prune(shelf, policy, dry_run=asked.dry_run)
-        files = [entry for head in gone for entry in (head, *there.companions(head))]
-        paths += [entry.path for entry in files]
-        freed += sum(entry.size for entry in files)
+    going, stuck = _prune_all(folder, asked)
+    paths = [entry.path for entry in going]
+    freed = sum(entry.size for entry in going)
     if asked.set_aside:
         freed += sum(path.lstat().st_size for path in removal.clear_set_aside(folder, dry_run=True))
         paths += removal.clear_set_aside(folder, dry_run=asked.dry_run)
@@ -263,11 +257,28 @@ def _clean_up(folder: Path, asked: argparse.Namespace) -> int:
     lines = [f"{verb} {path}" for path in paths]
     verified = "" if asked.dry_run else " The newest good one was verified first."
     lines.append(f"{verb} {console.counted(len(paths), 'file')}; {console.size(freed)} of checkpoints.{verified}")
-    if not paths:
+    if not paths and not stuck:
         lines = ["Nothing to remove: everything there is kept by the rules."]
+    for path, error in stuck.items():
+        lines.append(f"{path} could not be removed ({why(error)}) and stays. Type the same command again later.")
     values = {"dry_run": asked.dry_run, "removed": [str(path) for path in paths], "bytes": freed}
-    _print(values, lines, as_json=asked.json)
-    return 0
+    _print(values | {"left": [str(path) for path in stuck]}, lines, as_json=asked.json)
+    return EXIT_IN_USE if stuck else 0
+
+
+def _prune_all(folder: Path, asked: argparse.Namespace) -> tuple[list[Entry], dict[Path, OSError]]:
+    """The files that went, or would go, and the checkpoints that could not be removed."""
+    files: list[Entry] = []
+    stuck: dict[Path, OSError] = {}
+    for shelf in runfile.shelves(folder):
+        there, keep = Catalog.of(shelf), retention.usual(shelf)
+        policy = Policy(
+            keep_latest=keep.keep_latest if asked.keep_latest is None else asked.keep_latest,
+            keep_every=keep.keep_every if asked.keep_every is None else asked.keep_every,
+        )
+        gone = removal.prune(shelf, policy, dry_run=asked.dry_run, stays=stuck.__setitem__)
+        files += [entry for head in gone for entry in (head, *there.companions(head))]
+    return files, stuck
 
 
 def _delete(file: Path, folder: Path, *, force: bool, as_json: bool) -> int:

@@ -26,7 +26,7 @@ def run(work: Callable[[], int | None]) -> int:
     except KeyboardInterrupt as interrupt:
         early.tell()
         return EXIT_SIGNAL_BASE + (interrupt.number if isinstance(interrupt, early.LeftEarly) else signal.SIGINT)
-    except OSError as error:
+    except OSError as error:  # a training that it ended has said itself what came of it
         name = f"{error.filename}: " if error.filename else ""
         console.say(f"{name}{why(error)}. Mend that and type the same command.", stream=sys.stderr)
         return EXIT_USAGE

@@ -52,6 +52,7 @@ class StopRequests:
         self._at_risk = at_risk
         self._saving = saving
         self.requested: int | None = None
+        self.heard = 0  # how often a stop was asked for
         self.save_requested = False
         self._requested_at = 0.0
         self._waiting = False
@@ -100,6 +101,7 @@ class StopRequests:
 
     def request(self, number: int) -> None:
         """Ask for a stop as if the signal had come."""
+        self.heard += 1
         if self.requested is None:
             self._requested_at = time.monotonic()
             self.requested = number

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganguard import marking
+from ganguard.store import durable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,12 +55,8 @@ def save_curves(rows: Rows, path: str | Path, *, title: str = "") -> None:
     with _matplotlib_by_itself():
         picture = _figure(rows, title)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with durable.appearing(path) as temporary:
             picture.savefig(temporary, format="png", dpi=_DPI, metadata=dict(marking.SOFTWARE))
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def value_names(rows: Rows) -> list[str]:

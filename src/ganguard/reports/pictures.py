@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganguard import marking
+from ganguard.store import durable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,9 +23,5 @@ def to_pictures(images: Tensor) -> list[Image.Image]:
 
 def save_png(picture: Image.Image, path: Path) -> None:
     """Marked as ganguard's. Not flushed to the disk: it can be made again. Raises OSError where it can't be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with durable.appearing(path) as temporary:
         picture.save(temporary, format="PNG", pnginfo=marking.png_info())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -41,20 +41,28 @@ def point(alias: Path, target: Path, tag: str = "") -> str | None:
     """
     temporary = durable.temporary_name(alias, tag)
     try:
-        if not (durable.read_only_protects(alias.parent) and durable.link(target, temporary)):
+        if not (durable.read_only_protects(alias.parent, tag) and durable.link(target, temporary)):
             durable.copy(target, temporary)
             durable.protect(temporary)
         durable.replace(temporary, alias)
-        durable.sync_folder(alias.parent)
         if durable.WINDOWS:  # to be replaced, the alias had to become writable, and with it what it was a link to
             _protect_all(alias.parent)
+        durable.sync_folder(alias.parent)
     except OSError as error:
         return f"{alias.name} could not be moved on ({why(error)}); {target.name} itself is safe."
     finally:
         # Renaming one name of a file onto another name of the same file does nothing and leaves both.
-        with contextlib.suppress(OSError):
-            durable.remove(temporary)
+        _clear_up(alias, target, tag)
     return None
+
+
+def _clear_up(alias: Path, target: Path, tag: str) -> None:
+    """Remove what is left of this process's moves, an earlier one too, whose file was held open then."""
+    mine = (p for p in durable.temporaries(alias.parent, tag) if f"-{os.getpid()}-" in p.name)
+    with contextlib.suppress(OSError):
+        for left in [path for path in mine if path.name.endswith(f"-{alias.name}")]:
+            durable.remove(left)
+            durable.protect(target)  # under Windows it became writable with this other name of it
 
 
 def _protect_all(folder: Path) -> None:
@@ -83,7 +91,7 @@ def repair(where: Path | Shelf, newest: Entry, companions: Sequence[Entry] = ())
 
 
 def _is_good_copy(alias: Path, newest: Entry) -> bool:
-    """A copy is not synced when it is made, so a power cut may have torn it anywhere."""
+    """A copy may be torn anywhere: earlier versions did not flush it."""
     try:
         envelope.verify(alias)
         return read(alias).summary == newest.summary
@@ -108,11 +116,14 @@ def _clear(shelf: Shelf, alias_name: str) -> str | None:
     if alias.is_symlink() or not alias.is_file():
         return _aside(shelf, alias_name)
     entry = read(alias)
+    there = Catalog.of(shelf)
+    if entry.state is State.INCOMPLETE and (whole := _torn_from(there, entry)):
+        durable.remove(alias)
+        return f"{alias_name} was torn, as by a power cut, and is made anew; {whole.path.name} holds all of it."
     if entry.state is not State.WHOLE or entry.summary is None:
         return _aside(shelf, alias_name)
     if not shelf.holds(alias, entry.state, entry.summary):
         return _aside(shelf, alias_name, "a checkpoint of another run")
-    there = Catalog.of(shelf)
     if not any(other.path == alias for other in there.versioned):
         return None
     wanted = entry.summary.name if names.is_plain(entry.summary.name) else names.at_step(entry.summary.step)
@@ -124,8 +135,28 @@ def _clear(shelf: Shelf, alias_name: str) -> str | None:
     return f"{alias_name} was the only copy of {path.name}, which has its name back."
 
 
+def _torn_from(there: Catalog, torn: Entry) -> Entry | None:
+    """The checkpoint file that holds all that an incomplete one does: a power cut leaves a copy short, or with gaps."""
+    whole = (e for e in there.versioned if e.state is State.WHOLE and e.size >= torn.size)
+    return next((entry for entry in whole if _is_rest_of(torn.path, entry.path)), None)
+
+
+def _is_rest_of(torn: Path, whole: Path) -> bool:
+    """Whether every byte of ``torn`` is that of ``whole``, or zero."""
+    with torn.open("rb") as rest, whole.open("rb") as file:
+        while piece := rest.read(1 << 16):
+            same = file.read(len(piece))
+            if (
+                piece != same
+                and any(piece)
+                and any(one and one != other for one, other in zip(piece, same, strict=True))
+            ):
+                return False
+    return True
+
+
 def _second_name(source: Path, path: Path, tag: str) -> None:
-    if durable.read_only_protects(path.parent) and durable.link(source, path):
+    if durable.read_only_protects(path.parent, tag) and durable.link(source, path):
         durable.sync_folder(path.parent)
         return
     with durable.written_atomically(path, tag) as file, source.open("rb") as reader:

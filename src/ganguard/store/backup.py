@@ -19,6 +19,7 @@ from ganguard.store.lock import BACKUP, Lock
 from ganguard.store.reading import open_regular
 
 _WAIT_S = 600.0
+TAG = "backup"  # of temporary files: the folder may be that of a training too
 _LOOKS = 20
 _LOOK_PAUSE_S = 0.05
 
@@ -82,6 +83,8 @@ def _opened_once(file: Path, opened: contextlib.ExitStack) -> list[_Source]:
         return [typed]
     there = Catalog.beside(file)
     head = there.by_its_own_name(there.head_of(typed.entry))
+    if there.is_being_written(head):
+        raise UsageError(f"{file.name} is of a checkpoint that is being written. Wait until it is saved.")
     if head.state is State.WHOLE and not head.is_head:
         raise UsageError(f"{file.name} is a second file whose first is not there: no checkpoint to back up.")
     if lacking := there.lacking(head):
@@ -108,7 +111,7 @@ def _copy_together(sources: Sequence[_Source], target: Path, word: str, needed: 
     now = datetime.datetime.now()
     durable.make_folder(target)
     with Lock(target, BACKUP, wait_s=_WAIT_S):
-        durable.clear_temporaries(target)  # of a backup that was interrupted
+        durable.clear_temporaries(target, TAG)  # of a backup that was interrupted
         if (free := durable.free_bytes(target)) < needed:
             raise SaveFailed(
                 f"{needed / 1e6:.1f} MB are needed in {target} and {free / 1e6:.1f} MB are free",
@@ -119,23 +122,21 @@ def _copy_together(sources: Sequence[_Source], target: Path, word: str, needed: 
 
 
 def _copy_all(sources: Sequence[_Source], paths: list[Path]) -> list[Path]:
-    copies: list[Path] = []
     try:
         for source, path in zip(sources, paths, strict=True):
-            copies.append(_copy(source, path))
+            _copy(source, path)
     except BaseException:
-        for path in copies:  # half a pair is no backup
-            durable.remove(path)
+        for path in paths:  # half a pair is no backup
+            with contextlib.suppress(OSError):
+                durable.remove(path)
         raise
-    return copies
+    return paths
 
 
-def _copy(source: _Source, path: Path) -> Path:
-    temporary = durable.temporary_name(path)
+def _copy(source: _Source, path: Path) -> None:
+    temporary = durable.temporary_name(path, TAG)
     try:
         durable.copy_open(source.file, temporary)
-        with temporary.open("rb+") as file:
-            durable.sync_file(file.fileno())
         if not _came_back(temporary, source):
             raise SaveFailed(
                 f"The copy of {source.entry.path.name} did not come back as written; check the disk of {path.parent}"
@@ -144,9 +145,8 @@ def _copy(source: _Source, path: Path) -> Path:
         durable.replace(temporary, path)
         durable.sync_folder(path.parent)
     finally:
-        if temporary.exists():
+        with contextlib.suppress(OSError):
             durable.remove(temporary)
-    return path
 
 
 def _came_back(copy: Path, source: _Source) -> bool:

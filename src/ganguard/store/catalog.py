@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ganguard.errors import UnreadableCheckpoint
-from ganguard.store import durable, envelope, names
+from ganguard.store import durable, envelope, lock, names
 from ganguard.store.durable import TEMPORARY_PREFIX, why
 from ganguard.store.envelope import State
 from ganguard.store.pair import HISTORY
@@ -220,11 +220,17 @@ class Catalog:
         return [e for e in self.entries if e.summary and not e.is_head and e.digest not in needed]
 
     def is_being_written(self, entry: Entry) -> bool:
-        """Whether the first file of the pair that this one is the second of is being written now."""
+        """Whether the first file of the pair that this one is the second of is being written, or was since the look.
+
+        It lies there under a temporary name before the second one gets its own, until it gets its own too.
+        """
         if entry not in self.orphans or entry.summary is None:
             return False
-        tag = Shelf(self.folder, entry.summary.pair).tag
-        return durable.is_writing(entry.path.parent, tag)
+        shelf = Shelf(self.folder, entry.summary.pair)
+        if any(entry.digest in _companions_in(path) for path in durable.temporaries(entry.path.parent, shelf.tag)):
+            return lock.is_held(self.folder, shelf.lock_name(lock.TRAINING))
+        now = Catalog.all_in(self.folder)
+        return any(entry.digest in {c.digest for c in head.summary.companions} for head in now.heads if head.summary)
 
     def companions(self, head: Entry) -> list[Entry]:
         """The other files of a checkpoint, found by digest, so that copies under other names work."""
@@ -250,6 +256,15 @@ class Catalog:
             assert entry.summary is not None  # heads have one
             found.setdefault(entry.summary.run, []).append(entry)
         return found
+
+
+def _companions_in(path: Path) -> set[str]:
+    """Digests of the second files that a file names; of one that is gone, none."""
+    try:
+        summary = read(path).summary
+    except FileNotFoundError:
+        return set()
+    return {companion.digest for companion in summary.companions} if summary else set()
 
 
 def newest_first(entries: Iterable[Entry]) -> list[Entry]:

@@ -1,7 +1,8 @@
 """A new checkpoint: whole and durable under its name, or not there at all.
 
-Temporary name in the same folder, write, fsync, rename, fsync the folder. Of a checkpoint of two files the
-companion goes first and the head, which holds the companion's digest, last: the checkpoint exists with its head.
+Temporary name in the same folder, write, fsync, rename, fsync the folder. Of a checkpoint of two files both are written
+before either gets its name. The companion gets it first and the head, which holds the companion's digest, last: the
+checkpoint exists with its head, and what follows can no longer fail it.
 """
 
 from __future__ import annotations
@@ -33,69 +34,91 @@ class Part:
     expected_bytes: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint that was written. Its sizes are known from that: nothing has to be looked at again."""
+
+    files: tuple[Entry, ...]  # the head last
+    unsynced: str = ""  # why its name is not on the medium yet, where that is so; its bytes are
+
+    @property
+    def head(self) -> Entry:
+        return self.files[-1]
+
+    @property
+    def paths(self) -> list[Path]:
+        return [entry.path for entry in self.files]
+
+    @property
+    def bytes(self) -> int:
+        return sum(entry.size for entry in self.files)
+
+
 class Writer(Protocol):
     """Who writes: this process now; a helper process may take its place."""
 
-    def __call__(self, where: Path | Shelf, parts: Sequence[Part]) -> Entry:
-        """Write ``parts``, the head last; returns the head as it is on disk. Raises SaveFailed."""
+    def __call__(self, where: Path | Shelf, parts: Sequence[Part]) -> Checkpoint:
+        """Write ``parts``, the head last; returns them as they are on disk. Raises SaveFailed."""
 
 
-def commit(where: Path | Shelf, parts: Sequence[Part]) -> Entry:
+def commit(where: Path | Shelf, parts: Sequence[Part]) -> Checkpoint:
     """Write a checkpoint of one file, or of companions and their head (the last).
 
     Raises:
-        SaveFailed: nothing was changed; the message says why and how many bytes are needed.
+        SaveFailed: nothing was changed; the message says why and how many bytes are needed. Once the head has its name
+            nothing is raised any more.
     """
     shelf = at(where)
     folder = shelf.home(parts[-1].summary.kind)
     needed = sum(part.expected_bytes for part in parts) + _MARGIN
-    written: list[Entry] = []
+    waiting: list[Path] = []
     try:
         durable.make_folder(folder)
         free = durable.free_bytes(folder)
         if free < needed:
             raise SaveFailed(f"{needed / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB are free", needed=needed)
         paths = names.free_together(folder, [part.summary.name for part in parts])
-        for part, path in zip(parts, paths, strict=True):
-            companions = tuple(Companion(name=entry.path.name, digest=entry.digest) for entry in written)
-            summary = replace(part.summary, name=path.name, companions=companions)
-            written.append(_write(path, summary, part.dump, shelf.tag))
+        waiting = [durable.temporary_name(path, shelf.tag) for path in paths]
+        files = _write_all(parts, paths, waiting)
+        _give_names(waiting, paths)
     except BaseException as error:
-        # Companions without their head are no checkpoint, only bytes that the next try would miss.
-        for entry in written:
-            with contextlib.suppress(OSError):
-                durable.remove(entry.path)
+        _drop(waiting)
         if isinstance(error, OSError):
             raise SaveFailed(why(error), needed=needed) from error
         raise
-    return written[-1]
+    return Checkpoint(files=files, unsynced=synced(folder))
 
 
-def files_of(head: Entry) -> list[Path]:
-    """The files of a checkpoint as it was committed, its head the last."""
-    companions = head.summary.companions if head.summary else ()
-    return [*(head.path.with_name(companion.name) for companion in companions), head.path]
-
-
-def _write(path: Path, summary: Summary, dump: Dump, tag: str) -> Entry:
-    temporary = durable.temporary_name(path, tag)
+def synced(folder: Path) -> str:
+    """Flush a folder's names; returns why that failed, empty where it did not."""
     try:
-        with temporary.open("xb", buffering=0) as file:
-            hashed = envelope.HashingFile(file)
-            _fill(hashed, dump)
-            envelope.seal(file, hashed, summary.to_json())
-            durable.sync_file(file.fileno())
-        entry = catalog.read(temporary)
-        if entry.state is not State.WHOLE:
-            raise SaveFailed(f"what was written of {path.name} did not come back as a whole checkpoint")
-        durable.protect(temporary)
-        durable.replace(temporary, path)
-        durable.sync_folder(path.parent)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            durable.remove(temporary)
-        raise
-    return replace(entry, path=path)
+        durable.sync_folder(folder)
+    except OSError as error:
+        return why(error)
+    return ""
+
+
+def _write_all(parts: Sequence[Part], paths: Sequence[Path], waiting: Sequence[Path]) -> tuple[Entry, ...]:
+    """Write and flush every file under its temporary name: whoever finds a companion finds its head there, or named."""
+    written: list[Entry] = []
+    for part, path, temporary in zip(parts, paths, waiting, strict=True):
+        companions = tuple(Companion(name=entry.path.name, digest=entry.digest) for entry in written)
+        summary = replace(part.summary, name=path.name, companions=companions)
+        written.append(replace(_write(temporary, summary, part.dump), path=path))
+    return tuple(written)
+
+
+def _write(temporary: Path, summary: Summary, dump: Dump) -> Entry:
+    with temporary.open("xb", buffering=0) as file:
+        hashed = envelope.HashingFile(file)
+        _fill(hashed, dump)
+        envelope.seal(file, hashed, summary.to_json())
+        durable.sync_file(file.fileno())
+    entry = catalog.read(temporary)
+    if entry.state is not State.WHOLE:
+        raise SaveFailed(f"what was written of {summary.name} did not come back as a whole checkpoint")
+    durable.protect(temporary)
+    return entry
 
 
 def _fill(hashed: envelope.HashingFile, dump: Dump) -> None:
@@ -107,3 +130,42 @@ def _fill(hashed: envelope.HashingFile, dump: Dump) -> None:
         raise
     if hashed.error is not None:  # the writer went on as if nothing had been
         raise hashed.error
+
+
+def _give_names(waiting: Sequence[Path], paths: Sequence[Path]) -> None:
+    *companions, head = paths
+    try:
+        for temporary, path in zip(waiting, companions, strict=False):
+            durable.replace(temporary, path)
+        if companions:
+            durable.sync_folder(head.parent)
+        _rename(waiting[-1], head)
+    except BaseException:
+        if not _may_stand(head):  # companions without their head are only bytes that the next try would miss
+            _drop(companions)
+        raise
+
+
+def _drop(paths: Sequence[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            durable.remove(path)
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    """Over a network the answer may be an error although it is done."""
+    try:
+        durable.replace(temporary, path)
+    except OSError:
+        if temporary.exists() or not path.exists():
+            raise
+
+
+def _may_stand(path: Path) -> bool:
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True

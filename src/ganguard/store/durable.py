@@ -8,19 +8,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ganguard.store import interruption
+
 WINDOWS = sys.platform == "win32"
 _REPLACE_TRIES = 20
 _REPLACE_PAUSE_S = 0.05
-_WRITING_S = 60.0
+_PIECE = 16 << 20
+_WRITE_BITS = 0o222
 # What open() of a read-only folder, link() on exFAT, or chmod() on a network share answer.
 _NO_HARD_LINKS = {
     errno.EPERM,
@@ -33,11 +36,13 @@ _NO_HARD_LINKS = {
 }
 
 
+# What a folder answers that cannot be flushed at all: some network and FUSE file systems, one that may not be read.
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM}
+
+
 def sync_file(descriptor: int) -> None:
     """Return once the file's bytes are on the medium."""
     if sys.platform == "darwin":
-        import fcntl
-
         # fsync on macOS only reaches the drive's cache.
         with contextlib.suppress(OSError):
             fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
@@ -46,18 +51,12 @@ def sync_file(descriptor: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Return once renames within ``folder`` are on the medium. Windows has no such call."""
-    if WINDOWS:
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Return once renames within ``folder`` are on the medium, where its file system can tell that."""
     try:
-        os.fsync(descriptor)
+        _sync_folder(folder)
     except OSError as error:
-        # Some network and FUSE file systems cannot sync a folder; the rename itself went through.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+        if error.errno not in _NO_FOLDER_SYNC:
             raise
-    finally:
-        os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:
@@ -78,27 +77,41 @@ def _patiently(action: Callable[[], object]) -> None:
         except PermissionError:
             if attempt == _REPLACE_TRIES - 1 or not WINDOWS:
                 raise
+            interruption.ask()
             time.sleep(_REPLACE_PAUSE_S)
 
 
+def _although_read_only(path: Path, action: Callable[[], object]) -> None:
+    """Windows neither replaces nor removes a read-only file. One that stays after all is read-only again."""
+    unlocked = False
+    if WINDOWS:
+        with contextlib.suppress(FileNotFoundError):
+            mode = path.stat().st_mode
+            unlocked = not mode & stat.S_IWRITE
+            if unlocked:
+                path.chmod(mode | stat.S_IWRITE)
+    try:
+        _patiently(action)
+    except BaseException:
+        if unlocked:
+            protect(path)
+        raise
+
+
 def replace(source: Path, target: Path) -> None:
-    """Rename over ``target``, which may be read-only."""
-    if WINDOWS and target.exists():
-        target.chmod(stat.S_IWRITE)
-    _patiently(lambda: source.replace(target))
+    """Rename over ``target``, which may be read-only. Under Windows the other names of its file end up writable."""
+    _although_read_only(target, lambda: source.replace(target))
 
 
 def remove(path: Path) -> None:
-    """Remove a file, read-only or not; one that is gone already is no error."""
-    if WINDOWS and path.exists():
-        path.chmod(stat.S_IWRITE)
-    _patiently(lambda: path.unlink(missing_ok=True))
+    """Remove a file, read-only or not; one that is gone already is no error. Other names: as in ``replace``."""
+    _although_read_only(path, lambda: path.unlink(missing_ok=True))
 
 
 def protect(path: Path) -> None:
-    """Make a file read-only; a file system without permissions keeps it writable."""
+    """Take the right to write from a file and add none; a file system without permissions keeps it writable."""
     with contextlib.suppress(OSError):
-        path.chmod(0o444)
+        path.chmod(stat.S_IMODE(path.stat().st_mode) & ~_WRITE_BITS)
 
 
 def write_all(file: BinaryIO, data: bytes | memoryview) -> None:
@@ -120,37 +133,47 @@ def link(source: Path, target: Path) -> bool:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy bytes; file systems that can share blocks do (btrfs, XFS), so that it costs no space there."""
-    with source.open("rb") as reader:
+    """A copy that is durable; file systems that can share blocks do (btrfs, XFS), so that it costs no space there."""
+    with source.open("rb", buffering=0) as reader:
         copy_open(reader, target)
 
 
 def copy_open(reader: BinaryIO, target: Path) -> None:
-    """``copy`` of an open file."""
+    """``copy`` of an open file. Flushed piece by piece, so that it can be broken off without a long wait."""
     size = os.fstat(reader.fileno()).st_size
-    with target.open("xb") as writer:
-        if hasattr(os, "copy_file_range"):
-            with contextlib.suppress(OSError):
-                while (done := writer.seek(0, os.SEEK_END)) < size:
-                    if not os.copy_file_range(reader.fileno(), writer.fileno(), size - done, done, done):
-                        break
-        reader.seek(writer.seek(0, os.SEEK_END))
-        shutil.copyfileobj(reader, writer, 1 << 20)
+    done = 0
+    with target.open("xb", buffering=0) as writer:
+        while done < size and (count := _copy_piece(reader, writer, done, min(_PIECE, size - done))):
+            done += count
+            sync_file(writer.fileno())
+            interruption.ask()
 
 
-def read_only_protects(folder: Path) -> bool:
+def _copy_piece(reader: BinaryIO, writer: BinaryIO, start: int, count: int) -> int:
+    """Copy up to ``count`` bytes; returns how many, 0 where the file has become shorter."""
+    if hasattr(os, "copy_file_range"):
+        with contextlib.suppress(OSError):
+            if copied := os.copy_file_range(reader.fileno(), writer.fileno(), count, start, start):
+                return copied
+    reader.seek(start)
+    data = reader.read(count)
+    writer.seek(start)
+    write_all(writer, data)
+    return len(data)
+
+
+def read_only_protects(folder: Path, tag: str = "") -> bool:
     """Whether a read-only file in ``folder`` can really not be written: it can by root, and on some shares."""
-    probe, name = tempfile.mkstemp(prefix=".tmp-probe-", dir=folder)
-    os.close(probe)
-    path = Path(name)
+    path = temporary_name(folder / "probe", tag)
+    path.touch(0o444, exist_ok=False)
     try:
-        path.chmod(0o444)
         with path.open("r+b"):
             return False
     except PermissionError:
         return True
     finally:
-        remove(path)
+        with contextlib.suppress(OSError):
+            remove(path)
 
 
 def free_bytes(folder: Path) -> int:
@@ -175,6 +198,18 @@ def written_atomically(path: Path, tag: str = "") -> Iterator[Any]:
         raise
 
 
+@contextlib.contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """A file to write that takes the name ``path`` once it is whole; not flushed, so for what can be made again."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            remove(temporary)
+
+
 TEMPORARY_PREFIX = ".tmp-"
 
 
@@ -188,27 +223,23 @@ def temporary_name(path: Path, tag: str = "") -> Path:
     return path.with_name(f"{TEMPORARY_PREFIX}{mark}{os.getpid()}-{time.monotonic_ns()}-{path.name}")
 
 
+def temporaries(folder: Path, tag: str = "") -> list[Path]:
+    """Files of the writer with this ``tag`` that have no name yet."""
+    mine = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}{f'{re.escape(tag)}-' if tag else ''}\d+-\d+-\D")
+    return [path for path in folder.glob(f"{TEMPORARY_PREFIX}*") if mine.match(path.name)]
+
+
 def clear_temporaries(folder: Path, tag: str = "") -> int:
     """Remove what an interrupted write left; to be called only by who holds the lock. Returns how many.
 
     Args:
-        tag: only those of this writer, where others share the folder.
+        tag: of the writer; what others write in the folder is left alone.
     """
-    leftovers = list(folder.glob(f"{TEMPORARY_PREFIX}{tag}{'-' if tag else ''}*"))
+    leftovers = temporaries(folder, tag)
     for path in leftovers:
         with contextlib.suppress(OSError):
             remove(path)
     return len(leftovers)
-
-
-def is_writing(folder: Path, tag: str = "") -> bool:
-    """Whether a file of the writer with this ``tag`` has been written to in the last minute, and has no name yet."""
-    now = time.time()
-    for path in folder.glob(f"{TEMPORARY_PREFIX}{tag}{'-' if tag else ''}*"):
-        with contextlib.suppress(OSError):
-            if now - path.stat().st_mtime < _WRITING_S:
-                return True
-    return False
 
 
 def why(error: OSError) -> str:
@@ -224,3 +255,35 @@ def why(error: OSError) -> str:
     if error.errno == errno.EIO:
         return "the disk answers with an input/output error"
     return error.strerror or str(error)
+
+
+if sys.platform == "win32":
+    import ctypes
+    from ctypes import wintypes
+
+    _KERNEL = ctypes.WinDLL("kernel32", use_last_error=True)
+    _KERNEL.CreateFileW.restype = wintypes.HANDLE
+    _KERNEL.FlushFileBuffers.argtypes = _KERNEL.CloseHandle.argtypes = [wintypes.HANDLE]
+    _GENERIC_WRITE, _SHARE_ALL, _OPEN_EXISTING, _BACKUP_SEMANTICS = 0x40000000, 7, 3, 0x02000000  # of a folder
+    _INVALID = wintypes.HANDLE(-1).value
+
+    def _sync_folder(folder: Path) -> None:
+        name = str(folder.absolute())
+        handle = _KERNEL.CreateFileW(name, _GENERIC_WRITE, _SHARE_ALL, None, _OPEN_EXISTING, _BACKUP_SEMANTICS, None)
+        if handle == _INVALID:
+            raise ctypes.WinError(ctypes.get_last_error())
+        try:
+            if not _KERNEL.FlushFileBuffers(handle):
+                raise ctypes.WinError(ctypes.get_last_error())
+        finally:
+            _KERNEL.CloseHandle(handle)
+
+else:
+    import fcntl
+
+    def _sync_folder(folder: Path) -> None:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

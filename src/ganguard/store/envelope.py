@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import xxhash
 
 from ganguard.errors import DamagedCheckpoint, UnreadableCheckpoint
-from ganguard.store import foreign
+from ganguard.store import foreign, interruption
 from ganguard.store.durable import why, write_all
 from ganguard.store.reading import open_regular, parse_json
 
@@ -204,6 +204,7 @@ def _digest(file: BinaryIO, length: int) -> str:
     while left > 0 and (count := file.readinto(buffer[: min(left, _CHUNK)])):  # type: ignore[attr-defined]  # opened raw
         digest.update(buffer[:count])
         left -= count
+        interruption.ask()
     digest.update(b"\0\0")
     return str(digest.hexdigest()) if left == 0 else ""
 
@@ -220,4 +221,5 @@ def open_file_digest(file: BinaryIO) -> str:
     file.seek(0)
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
+        interruption.ask()
     return str(digest.hexdigest())

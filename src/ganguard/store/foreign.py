@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ganguard.errors import UnreadableCheckpoint
 from ganguard.store.reading import open_regular
 
 _HEAD = 4096
@@ -98,6 +99,12 @@ def of(path: Path) -> Foreign | None:
             return look(file)
     except OSError:
         return None
+
+
+def require_none(path: Path) -> None:
+    """Raise UnreadableCheckpoint where a file is what torch.save cannot have written."""
+    if other := of(path):
+        raise UnreadableCheckpoint(f"{path} is {other}.")
 
 
 def look(file: BinaryIO) -> Foreign | None:

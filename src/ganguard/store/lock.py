@@ -19,12 +19,13 @@ from pathlib import Path
 from types import TracebackType
 
 from ganguard.errors import FolderInUse, SaveFailed
-from ganguard.store import reading
+from ganguard.store import interruption, reading
 from ganguard.store.durable import why
 
 TRAINING = ".ganguard.lock"
 REMOVAL = ".ganguard.removal.lock"
 BACKUP = ".ganguard.backup.lock"
+LOOK_S = 0.5  # a lock that is only looked at, see ``is_held``, is free again by then
 _TAKEN = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _OFFSET = 1 << 30  # beyond the text, so that others can read who holds it under Windows too
@@ -69,6 +70,7 @@ class Lock:
         while not self._acquire():
             if time.monotonic() >= deadline:
                 raise FolderInUse(self._holder_message())
+            interruption.ask()
             time.sleep(0.05)
         return self
 
@@ -77,10 +79,10 @@ class Lock:
     ) -> None:
         if self._descriptor < 0:
             return
-        _held.pop(self._key, None)
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
         self._descriptor = -1
+        _held.pop(self._key, None)  # only now: closing would drop the lock of another thread that took it since
 
     def reassert(self) -> None:
         """Take the lock again: anything in this process that opened and closed the lock's file has dropped it.
@@ -149,7 +151,8 @@ class Lock:
             os.write(descriptor, json.dumps(holder).encode())
 
     def _holder_message(self, *, own: bool = True) -> str:
-        if own and self._key in _held:
+        # Reading the file would drop the lock of a thread of this process that takes it meanwhile.
+        if own and _held.setdefault(self._key, self) is not self:
             return f"{self._of} is in use by this process already. Leave the first guard before entering a second."
         try:
             holder = reading.read_json(self._path)
@@ -157,7 +160,30 @@ class Lock:
             who = f"process {holder['pid']} on {holder['host']} since {since} ({' '.join(holder['command'])})"
         except (OSError, ValueError, KeyError, TypeError):
             who = "another process"
+        finally:
+            if own:
+                _held.pop(self._key)
         return f"{self._of} is in use by {who}. Stop that one first, or choose another folder."
+
+
+def is_held(folder: Path, name: str = TRAINING) -> bool:
+    """Whether somebody holds a lock, or that cannot be told. It is taken for an instant, as it can be shared."""
+    path = folder / name
+    if str(path.resolve()) in _held:
+        return True
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOINHERIT", 0))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        _lock_region(descriptor, shared=True)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 if sys.platform == "win32":
@@ -165,7 +191,7 @@ if sys.platform == "win32":
 
     _DROPPED_BY_CLOSING = False  # nor may a region be locked twice, even by its holder
 
-    def _lock_region(descriptor: int) -> None:
+    def _lock_region(descriptor: int, *, shared: bool = False) -> None:  # noqa: ARG001  # it knows one kind only
         os.lseek(descriptor, _OFFSET, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
@@ -174,5 +200,5 @@ else:
 
     _DROPPED_BY_CLOSING = True
 
-    def _lock_region(descriptor: int) -> None:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _OFFSET)
+    def _lock_region(descriptor: int, *, shared: bool = False) -> None:
+        fcntl.lockf(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB, 1, _OFFSET)

@@ -7,12 +7,12 @@ under it: a training and a manager may both be at work.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ganguard.errors import DamagedCheckpoint, UnreadableCheckpoint, UsageError
-from ganguard.store import aliases, catalog, durable, names, runfile
+from ganguard.store import aliases, catalog, durable, interruption, names, runfile
 from ganguard.store.catalog import Catalog, Entry, newest_first
 from ganguard.store.envelope import State
 from ganguard.store.lock import REMOVAL, Lock
@@ -30,8 +30,21 @@ def current_heads(there: Catalog) -> list[Entry]:
     return there.runs().get(run.run, []) if run else []
 
 
-def prune(where: Path | Shelf, policy: Policy, *, dry_run: bool = False) -> list[Entry]:
+def _raise(_path: Path, error: OSError) -> None:
+    raise error
+
+
+def prune(
+    where: Path | Shelf,
+    policy: Policy,
+    *,
+    dry_run: bool = False,
+    stays: Callable[[Path, OSError], None] = _raise,
+) -> list[Entry]:
     """Remove what ``policy`` does not keep; returns the heads of what went (or would go).
+
+    Args:
+        stays: told of a checkpoint that cannot be removed, held open by another program, say; the others go.
 
     Raises:
         DamagedCheckpoint: no survivor is good; nothing was removed.
@@ -40,18 +53,26 @@ def prune(where: Path | Shelf, policy: Policy, *, dry_run: bool = False) -> list
     shelf = at(where)
     if dry_run or not shelf.folder.is_dir():
         return _going(Catalog.of(shelf), policy)[0]
-    with _removing(shelf):
+    gone = []
+    with removing(shelf):
         there = Catalog.of(shelf)
         going, staying = _going(there, policy)
         if going:
             require_survivor(there, staying)
         for entry in going:
-            _remove(there, entry, staying)
-        _sync(shelf)
-        return going
+            interruption.ask()
+            try:
+                remove(there, entry, staying)
+                gone.append(entry)
+            except OSError as error:
+                stays(entry.path, error)
+        if gone:
+            _sync(shelf)
+    return gone
 
 
-def _removing(shelf: Shelf) -> Lock:
+def removing(shelf: Shelf) -> Lock:
+    """What whoever removes a run's checkpoints, or backups of them, holds meanwhile."""
     return Lock(shelf.folder, shelf.lock_name(REMOVAL), of=str(shelf), wait_s=_WAIT_S)
 
 
@@ -82,7 +103,7 @@ def delete(file: Path, folder: Path, *, force: bool = False) -> list[Path]:
     """
     require_inside(file, folder)
     shelf = shelf_of(file, folder)
-    with _removing(shelf):
+    with removing(shelf):
         home = Catalog.of(replace(shelf, folder=Catalog.beside(file).folder))
         named = next((e for e in home.entries if _same(e.path, file)), None)
         if named is None:
@@ -94,7 +115,7 @@ def delete(file: Path, folder: Path, *, force: bool = False) -> list[Path]:
         if not force and not proven_worthless:
             _refuse_the_last(entry, survivors)
         _move_aliases_off(shelf, home, entry, survivors)
-        gone = _remove(home, entry, survivors)
+        gone = remove(home, entry, survivors)
         _sync(home.shelf)
         return gone
 
@@ -171,14 +192,29 @@ def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
 
 
-def _remove(there: Catalog, entry: Entry, survivors: Sequence[Entry]) -> list[Path]:
-    """Remove a head, then those of its companions that no survivor beside it needs."""
+def remove(there: Catalog, entry: Entry, survivors: Sequence[Entry], *, tag: str | None = None) -> list[Path]:
+    """Remove a head, then those of its companions that no survivor beside it needs: all of them or, on errors, none.
+
+    Args:
+        tag: whose temporary file a head is while its companions go; by default the shelf's.
+    """
     beside = (e for e in survivors if e.summary and _lies_in(there.shelf, e))
     needed = {c.digest for e in beside if e.summary for c in e.summary.companions}
-    going = [entry, *(c for c in there.companions(entry) if c.digest not in needed)]
-    for item in going:
-        durable.remove(item.path)
-    return [item.path for item in going]
+    seconds = [c for c in there.companions(entry) if c.digest not in needed]
+    if not seconds:
+        durable.remove(entry.path)
+        return [entry.path]
+    hidden = durable.temporary_name(entry.path, there.shelf.tag if tag is None else tag)
+    durable.replace(entry.path, hidden)
+    try:
+        for second in seconds:
+            durable.remove(second.path)
+    except OSError:
+        durable.replace(hidden, entry.path)
+        raise
+    with contextlib.suppress(OSError):  # it has no name any more; the next start clears it
+        durable.remove(hidden)
+    return [entry.path, *(second.path for second in seconds)]
 
 
 def _lies_in(shelf: Shelf, entry: Entry) -> bool:

@@ -101,8 +101,9 @@ def carry_out(plan: Plan) -> tuple[Path | None, list[str]]:
     into = set_aside.new_folder(plan.folder, shelf.aside(plan.reason or "old_run"))
     if plan.switches:
         moved |= runfile.switch(shelf, plan.run, plan.aside, into)
-        with contextlib.suppress(OSError):  # the folder's own name, where the caller made it
-            durable.sync_folder(plan.folder.absolute().parent)
+        for parent in plan.folder.absolute().parents:  # whoever made them, the new run is not to hang in the air
+            with contextlib.suppress(OSError):
+                durable.sync_folder(parent)
     else:
         moved |= set_aside.move(plan.folder, plan.aside, into)
     path, cleared = _ready(plan, moved)

@@ -1,4 +1,4 @@
-"""Backups by the clock: a verified copy every so often, of which the newest few are kept."""
+"""Backups by the clock: a verified copy every so often, of which the newest few are kept, by their positions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ganguard.errors import GanguardError, UsageError
-from ganguard.store import catalog, durable
-from ganguard.store.backup import back_up
-from ganguard.store.catalog import Catalog, Entry
+from ganguard.store import removal
+from ganguard.store.backup import TAG, back_up
+from ganguard.store.catalog import Catalog, Entry, newest_first
 from ganguard.store.durable import why
 from ganguard.store.removal import backups
+from ganguard.store.shelf import Shelf
 
 WORD = "scheduled"  # in the files' names: backups made by hand are never removed
 _RETRY_S = 600.0
@@ -59,48 +60,67 @@ def plan_of(every: str | None, keep: int, folder: str | None, checkpoints: Path)
 
 
 class ScheduledBackups:
-    """The backups of one run. A backup that fails is told and tried again later; it never fails the training."""
+    """The backups of one run. One that fails is told and tried again later; it never fails the training."""
 
-    def __init__(self, plan: BackupPlan, run: str, say: Callable[[str], None]) -> None:
+    def __init__(self, plan: BackupPlan, shelf: Shelf, run: str, say: Callable[[str], None]) -> None:
         self.plan = plan
+        self._shelf = shelf
         self._run = run
         self._say = say
-        self._not_before = 0.0  # monotonic
-        self._newest: float | None = None  # seconds since the epoch
+        self._due_at: float | None = None  # monotonic; None: not looked for yet
 
-    def saved(self, entry: Entry) -> list[Path]:
-        """A checkpoint was saved: copy it if a backup is due. Returns the copies."""
-        copies: list[Path] = []
-        if time.monotonic() < self._not_before:
-            return copies
+    @property
+    def due(self) -> bool:
+        """Whether one is to be made of the next checkpoint."""
+        if self._due_at is None:
+            try:
+                self._due_at = time.monotonic() + self._left_s()
+            except (OSError, GanguardError):  # making one will tell what is wrong there
+                self._due_at = time.monotonic()
+        return time.monotonic() >= self._due_at
+
+    def make(self, entry: Entry) -> bool:
+        """Copy a checkpoint, and remove what is too many; returns whether there is one more."""
         try:
-            if self._due():
-                copies = back_up(entry.path, self.plan.folder, word=WORD)
-                self._newest = time.time()
-                self._say(f"Backed up and verified: {copies[-1]}")
-                self._let_go()
+            copy = back_up(entry.path, self.plan.folder, word=WORD)[-1]
         except (OSError, GanguardError) as error:
-            reason = why(error) if isinstance(error, OSError) else f"{error}".rstrip(".")
-            self._say(f"No backup in {self.plan.folder}: {reason}. Training goes on, and it tries again in 10 min.")
-            self._not_before = time.monotonic() + _RETRY_S
-        return copies
+            self._say(f"No backup in {self.plan.folder}: {_reason(error)}. It is tried again in 10 min.")
+            self._due_at = time.monotonic() + _RETRY_S
+            return False
+        self._due_at = time.monotonic() + self.plan.every_s
+        self._say(f"Backed up and verified: {copy}")
+        try:
+            self._let_go(copy)
+        except (OSError, GanguardError) as error:
+            self._say(f"Older backups in {self.plan.folder} were not removed: {_reason(error)}.")
+        return True
 
-    def _due(self) -> bool:
-        if self._newest is None:
-            made = self._made()
-            self._newest = made[-1].modified if made else 0.0
-        age = time.time() - self._newest
-        return age >= self.plan.every_s or age < 0  # the clock was put back
+    def _left_s(self) -> float:
+        """Seconds until the next is due; 0 where nothing tells the age of the newest, or the clock was put back."""
+        made = self._made(Catalog.all_in(self.plan.folder))
+        age = made[0].summary.age_s if made and made[0].summary else None
+        return 0.0 if age is None else self.plan.every_s - age
 
-    def _made(self) -> list[Entry]:
-        """The heads of this run's scheduled backups, oldest first."""
-        heads = (entry for entry in catalog.scan(self.plan.folder) if entry.is_head and f"_{WORD}_" in entry.path.name)
-        return sorted((e for e in heads if e.summary and e.summary.run == self._run), key=lambda e: e.modified)
+    def _made(self, there: Catalog) -> list[Entry]:
+        """The heads of this run's scheduled backups, by position, the newest first."""
+        heads = (e for e in there.heads if f"_{WORD}_" in e.path.name and e.summary and e.summary.run == self._run)
+        return newest_first(heads)
 
-    def _let_go(self) -> None:
-        """The newest one was verified a moment ago."""
-        going, there = self._made()[: -self.plan.keep], Catalog.all_in(self.plan.folder)
-        staying = {c.digest for e in there.entries if e not in going and e.summary for c in e.summary.companions}
-        for entry in going:
-            for file in [entry, *(c for c in there.companions(entry) if c.digest not in staying)]:
-                durable.remove(file.path)
+    def _let_go(self, made: Path) -> None:
+        """``made`` was verified a moment ago; it stays wherever its position is among the others."""
+        with removal.removing(self._shelf):
+            there = Catalog.all_in(self.plan.folder)
+            going = [e for e in self._made(there)[self.plan.keep :] if e.path != made]
+            staying = [e for e in there.heads if e not in going]
+            stuck: OSError | None = None
+            for entry in reversed(going):
+                try:
+                    removal.remove(there, entry, staying, tag=TAG)
+                except OSError as error:  # held open by another program, say: the others go
+                    stuck = error
+        if stuck is not None:
+            raise stuck
+
+
+def _reason(error: Exception) -> str:
+    return why(error) if isinstance(error, OSError) else f"{error}".rstrip(".")

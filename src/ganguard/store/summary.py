@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
 import json
 from collections.abc import Mapping
@@ -82,7 +83,7 @@ class Summary:
     best: dict[str, Any] | None = None  # of the run so far, {"name", "value", "about", "epoch", …}
     milestone: bool = False  # asked to be kept for good
     finite: bool = True  # False: parameters that are not finite; never resumed unasked
-    saved_at: str = ""  # ISO 8601 with zone; shown, never compared
+    saved_at: str = ""  # ISO 8601 with zone; shown, and tells when a backup is due; never decides what is newer
     host: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     parent: str = ""  # digest of the checkpoint before
@@ -98,6 +99,15 @@ class Summary:
     def order(self) -> tuple[int, int, int]:
         """Newer is greater, within one run. A save before an epoch's tail comes before the one after it."""
         return self.branch, self.step, self.epoch
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since it was saved, by the clock that now is; None where that tells nothing. Orders nothing."""
+        try:
+            age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(self.saved_at)
+        except (ValueError, TypeError, OverflowError):
+            return None
+        return age.total_seconds() if age >= datetime.timedelta() else None
 
     @property
     def epoch_under_way(self) -> int:

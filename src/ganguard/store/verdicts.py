@@ -36,13 +36,13 @@ class Verdict:
 
 
 def of(file: Path) -> Verdict | None:
-    """The verdict on the checkpoint that a file belongs to; None where the file is gone.
+    """The verdict on the checkpoint that a file belongs to; None where it is gone, or being written.
 
-    One that is not good is believed only where nothing there changed while it was reached.
+    One that is not good is believed only where nothing of the checkpoint changed while it was reached.
     """
     before = None
     for look in range(_LOOKS):
-        there = Catalog.beside(file).entries
+        there = _concerning(file)
         if before is not None and there == before:
             break
         time.sleep(_LOOK_PAUSE_S if look > 1 else 0)
@@ -56,8 +56,20 @@ def of(file: Path) -> Verdict | None:
     return found
 
 
+def _concerning(file: Path) -> list[Entry]:
+    """The file, and whatever belongs to one checkpoint with it, as they are now."""
+    there = Catalog.beside(file).entries
+    own = {e.digest for e in there if e.path == file and e.digest}
+    needed = {c.digest for e in there if e.path == file and e.summary for c in e.summary.companions}
+    return [e for e in there if e.path == file or e.digest in own | needed or own & _companions(e)]
+
+
+def _companions(entry: Entry) -> set[str]:
+    return {companion.digest for companion in entry.summary.companions} if entry.summary else set()
+
+
 def _look(file: Path) -> Verdict:
-    """Raises FileNotFoundError where there is no such file."""
+    """Raises FileNotFoundError where there is no such file, or it is half of what is being written."""
     head = Catalog.beside(file).head_of(catalog.read(file))
     others: tuple[Entry, ...] = ()
     try:
@@ -66,6 +78,8 @@ def _look(file: Path) -> Verdict:
         others = tuple(siblings.companions(head))
         if lacking := siblings.lacking(head):
             text = f"incomplete: its second file {lacking[0]} is not there"
+        elif siblings.is_being_written(head):
+            raise FileNotFoundError(file)
         elif not head.is_head:
             text = "incomplete: its first file is not there"
         else:

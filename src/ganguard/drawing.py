@@ -80,9 +80,7 @@ class Drawing:
         try:
             got = self._wait(feed) if boundary else feed.next()
         except BaseException:
-            self._in_body.enter_context(
-                children.unheard()
-            )  # one failure is enough: what is saved now is not broken off
+            self._in_body.enter_context(children.unheard())  # nothing breaks off what is saved now
             if own is not None:
                 streams.put_back(own)
             raise

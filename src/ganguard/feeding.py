@@ -13,7 +13,6 @@ from torch.utils.data import IterDataPipe
 from ganguard import inspection, order, streams
 from ganguard.protection.workers import WatchedLoader, watched
 
-
 _END = object()
 
 

@@ -1,6 +1,5 @@
 """Whatever fails in a data worker ends the training in words, with what was trained on disk: never a wait for ever."""
 
-import re
 import sys
 from pathlib import Path
 
@@ -23,12 +22,12 @@ or_skip(libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, b"size=900k"))
 """
 COMMAND = SMALL_SHARED_MEMORY + "import runpy, sys\nsys.argv.pop(0)\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
 LOOP = """
-import os, resource, signal, sys, time
+import json, multiprocessing, os, resource, signal, sys, time
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from ganguard import Guard
 
-KIND, FAILS_AT = sys.argv[1], 24
+KIND = ""
 
 def fail(item):
     if KIND == "exception":
@@ -60,14 +59,14 @@ class Items(Dataset):
         return 40
     def __getitem__(self, index):
         item = torch.full((2,), float(index))
-        return fail(item) if index == FAILS_AT else item
+        return fail(item) if index == 24 else item
 
 class Stream(IterableDataset):
     def __iter__(self):
         return (Items()[index] for index in range(40))
 
 def collate(items):
-    # In memory of its own, as torch's is not in a worker.
+    # In memory of its own, where torch's collate uses shared memory in a worker.
     tensors = [item[0] if isinstance(item, tuple) else item for item in items]
     return torch.stack(tensors), [item[1] for item in items if isinstance(item, tuple)]
 
@@ -75,60 +74,40 @@ def init(worker):
     if KIND == "worker_init_fn":
         raise ValueError("init is broken")
 
-def main():
+def train(kind, data, folder):
+    global KIND
+    KIND, steps = kind, 0
     torch.manual_seed(0)
     net = torch.nn.Linear(2, 1)
     opt = torch.optim.SGD(net.parameters(), 1e-4)
-    data = Stream() if "stream" in sys.argv else Items()
-    loader = DataLoader(data, 4, num_workers=2 - data.__class__.__name__.count("Stream"), collate_fn=collate,
-                        worker_init_fn=init, persistent_workers="persistent" in sys.argv)
-    with Guard("ck", {"net": net, "opt": opt}) as guard:
+    workers = 1 if data == "stream" else 2
+    loader = DataLoader(Stream() if data == "stream" else Items(), 4, num_workers=workers, collate_fn=collate,
+                        worker_init_fn=init, persistent_workers=data == "persistent")
+    with Guard(folder, {"net": net, "opt": opt}) as guard:
         for epoch in guard.epochs(2):
             for x, _ in guard.batches(loader):
+                steps = guard.step + 1
                 opt.zero_grad()
                 net(x + 0.1 * torch.randn(2)).square().mean().backward()
                 opt.step()
-                print("step", guard.step + 1, flush=True)
-                if KIND == "killed in mid-step" and guard.step == 3:
-                    import multiprocessing
-                    worker = multiprocessing.active_children()[0]
-                    worker.kill()
-                    time.sleep(0.3)
-                    print("the step ends", flush=True)
+                if kind == "killed in mid-step" and guard.step == 3:
+                    multiprocessing.active_children()[0].kill()
+                    time.sleep(0.1)
+                with open(f"{folder}.steps", "w") as file:
+                    file.write(str(steps))
 
 if __name__ == "__main__":
-    main()
+    for word in sys.argv[1:]:
+        kind, _, data = word.partition("/")
+        folder = word.replace(" ", "_").replace("/", "_")
+        try:
+            train(kind, data, folder)
+        except Exception as error:
+            with open(f"{folder}.error", "w") as file:
+                file.write(f"{type(error).__name__}: {error}")
 """
-
-
-@pytest.fixture(scope="module")
-def whole(zygote, tmp_path_factory):
-    """The same training where nothing fails."""
-    cwd = tmp_path_factory.mktemp("whole")
-    (cwd / "loop.py").write_text(LOOP)
-    assert zygote.start(cwd / "loop.py", "nothing", cwd=cwd).wait() == 0
-    return torch.load(cwd / "ck/checkpoint_epoch_002.pth", weights_only=True)
-
-
-def failed(zygote, cwd, kind, *words):
-    """What the loop printed, which ended by WorkerFailed with what was trained on disk; and what it goes on from."""
-    script = cwd / "loop.py"
-    script.write_text((SMALL_SHARED_MEMORY if kind == "shared memory" else "") + LOOP)
-    process = zygote.start(script, kind, *words, cwd=cwd)
-    code, output = process.wait(40), process.output()
-    if code == 77:
-        pytest.skip(f"no file system can be mounted here: {output}")
-    assert code == 1, output
-    assert "ganguard.errors.WorkerFailed: " in output
-    assert "num_workers=0" in output
-    steps = len(re.findall(r"^ ?step \d+$", output, re.MULTILINE))
-    if steps:
-        (emergency,) = (cwd / "ck").glob("EMERGENCY_*.pth")
-        assert torch.load(emergency, weights_only=True)["progress"]["step"] == steps
-    return output
-
-
-KINDS = {
+LARGE_BATCHES = ["--img-size", 64, "--start-train-at-img-size", 64, "--batch-sizes", "1,1,1,1,64"]
+FAILURES = {
     "exception": "ValueError: item 24 is broken",
     "exception that cannot be pickled": "item 24 is broken",
     "StopIteration": "StopIteration",
@@ -141,42 +120,78 @@ KINDS = {
     "descriptors": "ulimit -n",
     "worker_init_fn": "ValueError: init is broken",
 }
+LIKEWISE = [
+    f"{kind}/{data}"
+    for kind in ("exception that cannot be pickled", "batch that cannot be pickled", "killed")
+    for data in ("stream", "persistent")
+]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_fails_in_a_worker_ends_a_loop_that_is_not_ours(zygote, tmp_path, whole, kind):
-    """In words; typed again where it is mended, it ends bit for bit like a run in which nothing failed."""
-    assert KINDS[kind] in failed(zygote, tmp_path, kind)
-    process = zygote.start(tmp_path / "loop.py", "nothing", cwd=tmp_path)
-    assert process.wait() == 0, process.output()
-    ended = torch.load(tmp_path / "ck/checkpoint_epoch_002.pth", weights_only=True)
-    assert all(torch.equal(ended["net"][key], whole["net"][key]) for key in whole["net"])
+def start(zygote, cwd, *words):
+    """One process that trains once for each word, from where its folder is, in a small shared memory."""
+    script = cwd / "loop.py"
+    script.write_text(SMALL_SHARED_MEMORY + LOOP)
+    return ended(zygote.start(script, *words, cwd=cwd))[1]
 
 
-@pytest.mark.parametrize("kind", ["exception", "batch that cannot be pickled", "killed"])
-@pytest.mark.parametrize("data", ["stream", "persistent"])
-def test_likewise_with_an_iterable_data_set_and_with_workers_that_persist(zygote, tmp_path, kind, data):
-    assert KINDS[kind] in failed(zygote, tmp_path, kind, data)
+def ended(process):
+    """Its exit code and output."""
+    code = process.wait(180)
+    if code == 77:
+        pytest.skip(f"no file system can be mounted here: {process.output()}")
+    return code, process.output()
+
+
+@pytest.fixture(scope="module")
+def failed(zygote, tmp_path_factory):
+    """The folder in which every failure was met once."""
+    cwd = tmp_path_factory.mktemp("failed")
+    output = start(zygote, cwd, *FAILURES, *LIKEWISE)
+    print(output)
+    return cwd
+
+
+@pytest.mark.parametrize("failure", [*FAILURES, *LIKEWISE])
+def test_what_fails_in_a_worker_ends_a_loop_in_words_and_saved(failed, failure):
+    """A loop that is not ours: WorkerFailed with the cure, and a checkpoint of the last step."""
+    name = failure.replace(" ", "_").replace("/", "_")
+    told = (failed / f"{name}.error").read_text()
+    assert told.startswith("WorkerFailed: ")
+    assert FAILURES[failure.partition("/")[0]] in told
+    assert "num_workers=0" in told
+    if failure != "worker_init_fn":
+        (emergency,) = (failed / name).glob("EMERGENCY_*.pth")
+        steps = int((failed / f"{name}.steps").read_text())
+        assert torch.load(emergency, weights_only=True)["progress"]["step"] == steps > 0
+
+
+def test_once_mended_it_ends_as_if_nothing_had_failed(zygote, failed):
+    """Bit for bit."""
+    for name in ("exception", "killed", "killed in mid-step"):
+        (failed / name.replace(" ", "_")).rename(failed / f"mended_{len(name)}")
+    names = [f"mended {len(name)}" for name in ("exception", "killed", "killed in mid-step")]
+    start(zygote, failed, "whole", *names)
+    whole, *mended = (
+        torch.load(failed / name.replace(" ", "_") / "checkpoint_epoch_002.pth", weights_only=True)
+        for name in ("whole", *names)
+    )
+    for one in mended:
+        assert all(torch.equal(one["net"][key], whole["net"][key]) for key in whole["net"])
+        assert torch.equal(one["random"]["torch"], whole["random"]["torch"])
 
 
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("gan.py", ["--data", "emoji", "--width", 4, "--fid-every", 0, "--sample-every", 0, "--batch-size", 128]),
-        (
-            "progan_local.py",
-            ["--data-dir", "emoji", "--in-channels", 4, "--img-size", 64, "--batch-sizes", "4,4,4,4,64"],
-        ),
+        ("gan.py", ["--data", "fashion-mnist-mini", "--limit-images", 2048, "--width", 4, "--batch-size", 1024]),
+        ("progan_local.py", ["--data-dir", "emoji", "--limit-images", 128, "--in-channels", 4, *LARGE_BATCHES]),
     ],
 )
 def test_the_trainers_end_where_shared_memory_is_too_small(zygote, tmp_path, command, words):
     """As in a container: exit code 5, and what to do."""
     script = tmp_path / "small.py"
     script.write_text(COMMAND)
-    process = zygote.start(script, ROOT / command, *words, "--workers", 2, "--threads", 1, cwd=tmp_path)
-    code, output = process.wait(60), process.output()
-    if code == 77:
-        pytest.skip(f"no file system can be mounted here: {output}")
+    code, output = ended(zygote.start(script, ROOT / command, *words, "--workers", 2, "--threads", 1, cwd=tmp_path))
     assert code == 5, output
     assert "Traceback" not in output
     assert all(words in output for words in ("shared memory", "--shm-size", "--workers 0"))

@@ -6,8 +6,8 @@ import errno
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Iterable
-from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from pickle import PicklingError
@@ -33,18 +33,16 @@ def explained(error: Exception, workers: Iterable[BaseProcess]) -> Exception:
     """
     workers = list(workers)
     lost = isinstance(error, ConnectionError | EOFError | FileNotFoundError) and not getattr(error, "filename", None)
-    if lost:  # what hands over the batch is gone, and the worker about to be
-        connection.wait([worker.sentinel for worker in workers], _PATIENCE_S)
-    codes = [worker.exitcode for worker in workers if worker.exitcode is not None]
+    codes = _exit_codes(workers, within_s=_PATIENCE_S if lost else 0)  # what handed over is gone, the worker soon
     number = error.errno if isinstance(error, OSError) else None
     text = f"{error}"
-    if number == errno.ENOSPC or -getattr(signal, "SIGBUS", 0) in codes or any(w in text for w in _OF_SHARED_MEMORY):
-        return WorkerFailed(f"{_room()} Make it larger (docker run --shm-size=8g, or --ipc=host), or {_WITHOUT}.")
     if number == errno.EMFILE or any(words in text for words in _OF_DESCRIPTORS):
         return WorkerFailed(
             f"Data workers have no file descriptor left{_limit()}. Raise that (ulimit -n 65536), call "
             f"torch.multiprocessing.set_sharing_strategy('file_system'), or {_WITHOUT}."
         )
+    if number == errno.ENOSPC or -getattr(signal, "SIGBUS", 0) in codes or any(w in text for w in _OF_SHARED_MEMORY):
+        return WorkerFailed(f"{_room()} Make it larger (docker run --shm-size=8g, or --ipc=host), or {_WITHOUT}.")
     if isinstance(error, FailedInWorker):
         what = text.rpartition("FailedInWorker: ")[2].partition("\nTraceback (most recent call last):")[0]
         return WorkerFailed(f"A data worker failed: {_in_one_line(what)}. To see where, {_WITHOUT}.")
@@ -53,6 +51,16 @@ def explained(error: Exception, workers: Iterable[BaseProcess]) -> Exception:
     if lost or isinstance(error, PicklingError) or any(words in text for words in _TORCHS_WORDS):
         return WorkerFailed(f"Data workers failed: {type(error).__name__}: {_in_one_line(text)}. Or {_WITHOUT}.")
     return error
+
+
+def _exit_codes(workers: list[BaseProcess], within_s: float) -> list[int]:
+    """Of those that ended; waits for one."""
+    deadline = time.monotonic() + within_s
+    while not (codes := [worker.exitcode for worker in workers if worker.exitcode is not None]):
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.02)
+    return codes
 
 
 def _room() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ganguard.clock import Stopwatch
 from ganguard.data import Pyramid, open_pyramid
 from ganguard.guard import Guard
 from ganguard.networks.ema import GeneratorAverage
@@ -235,7 +235,7 @@ class ProganTraining:
     ) -> None:
         latest: dict[str, Tensor] = {}
         count = len(self._pyramid)
-        began, seen_before = time.monotonic(), guard.images
+        watch, seen_before = Stopwatch(), guard.images
         for batch in guard.batches(loader):
             stage = Stage(phase.level, phase.alpha(guard.images))
             losses = self._step(batch, stage, step=guard.step, images_seen=guard.images)
@@ -250,7 +250,7 @@ class ProganTraining:
                 break  # a level that is counted in images ends within a pass
         if latest:
             float(latest["loss_d"])  # waits for the device
-            guard.log(images_per_second=(guard.images - seen_before) / (time.monotonic() - began))
+            guard.log(images_per_second=(guard.images - seen_before) / watch.seconds)
 
     def _loader(self, level: int) -> DataLoader[Any]:
         config, images = self._config, self._pyramid.level(size_of(level))

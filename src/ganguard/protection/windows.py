@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator
 
 if sys.platform == "win32":
-    import _thread
     import _winapi
     import ctypes
     import signal
@@ -46,14 +45,14 @@ if sys.platform == "win32":
         """Called in a thread of its own; Windows ends the process as soon as this returns, or after five seconds."""
         if event not in (_CLOSED, _LOGOFF, _SHUTDOWN) or not _listening.is_set():
             return False
-        _thread.interrupt_main(signal.SIGBREAK)
+        signal.raise_signal(signal.SIGINT)  # of all signals the only one that wakes a main thread that waits
         threading.Event().wait()  # the process ends by itself once it has saved
         return True
 
     _routine = _Routine(_console_event)  # kept: Windows calls it as long as the process lives
 
     def closed_window_stops() -> None:
-        """From now on a closed console window, a log-off and a shutdown are SIGBREAK, and wait for the process."""
+        """From now on a closed console window, a log-off and a shutdown are Ctrl+C, and wait for the process."""
         set_routine = ctypes.windll.kernel32.SetConsoleCtrlHandler
         set_routine(_routine, False)
         set_routine(_routine, True)  # the newest is asked first: those of libraries end the process

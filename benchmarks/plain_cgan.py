@@ -65,7 +65,7 @@ def generator_loss(real, fake, label):
 
 
 for _epoch in range(args.epochs):
-    began = time.time()
+    began = time.perf_counter()
     for step, (real, label) in enumerate(loader):
         fake = G(torch.randn(len(real), 64), label).detach()
         loss_d = critic_loss(real, fake, label)
@@ -83,4 +83,4 @@ for _epoch in range(args.epochs):
         with torch.no_grad():
             for old, new in zip(average.parameters(), G.parameters(), strict=True):
                 old.mul_(0.998).add_(new, alpha=0.002)
-    print(f"{len(dataset) / (time.time() - began):.1f} images/s", flush=True)
+    print(f"{len(dataset) / (time.perf_counter() - began):.1f} images/s", flush=True)

@@ -61,6 +61,11 @@ class Course:
         return self.in_epoch and self.body is None and self.data in (Data.ENDED, Data.LEFT)
 
     @property
+    def between_steps(self) -> bool:
+        """Whether nothing is half done: the last batch's body is over, and the next one is waited for."""
+        return self.body is None and self.data is Data.RUNNING and self.at_boundary
+
+    @property
     def at_boundary(self) -> bool:
         """Whether accumulated steps are complete here: gradients are not saved."""
         return self.position.batch % self.accumulate == 0

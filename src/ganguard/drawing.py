@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ from ganguard.course import Course, Data, once_an_epoch
 from ganguard.feeding import Feed, Feeds
 from ganguard.history import History
 from ganguard.keeper import Keeper
+from ganguard.protection import children
 from ganguard.protection.signals import Interrupted, StopRequests
 
 
@@ -39,6 +41,11 @@ class Drawing:
         self._to_restore = random
         self._say = say
         self._told_accumulation = False
+        self._in_body = contextlib.ExitStack()
+
+    def close(self) -> None:
+        """The loop is over, wherever it was left."""
+        self._in_body.close()
 
     def open(self, loader: Iterable[Any], *, again: bool) -> Feed:
         """What is left of the epoch under way.
@@ -49,6 +56,7 @@ class Drawing:
         Raises:
             UsageError: it was another data set.
         """
+        self._in_body.close()
         p = self._course.position
         if self._feeds.changed(loader):
             if again:
@@ -61,16 +69,28 @@ class Drawing:
         return self._feeds.open(loader, p.epoch + 1, samples_done=p.samples, batches_done=p.batch)
 
     def next(self, feed: Feed) -> tuple[Any, int] | None:
-        """The next batch; a stop that comes while waiting for it is honoured at once, as if it had not been drawn."""
+        """The next batch; a stop that comes while waiting for it is honoured at once, as if it had not been drawn.
+
+        A data worker that dies is heard of here, and not in the midst of what is done with a batch.
+        """
+        self._in_body.close()
         self.restore_streams()
         own = streams.own() if feed.draws else None
         boundary = self._course.at_boundary
-        got = self._wait(feed) if boundary else feed.next()
+        try:
+            got = self._wait(feed) if boundary else feed.next()
+        except BaseException:
+            self._in_body.enter_context(children.unheard())  # nothing breaks off what is saved now
+            if own is not None:
+                streams.put_back(own)
+            raise
         stopping = boundary and self._stop.requested is not None
         if own is not None and (feed.private or stopping):
             streams.put_back(own)
         if stopping:
             self._keeper.honour_stop()
+        if got is not None:
+            self._in_body.enter_context(children.unheard())
         return got
 
     def _wait(self, feed: Feed) -> tuple[Any, int] | None:
@@ -78,6 +98,10 @@ class Drawing:
             with self._stop.waiting():
                 return feed.next()
         except Interrupted:
+            return None
+        except Exception:  # whatever a stop broke may fail
+            if self._stop.requested is None:
+                raise
             return None
 
     def restore_streams(self) -> None:

@@ -10,6 +10,7 @@ GanguardError                 has an exit code and lines; its text ends in what 
 │   ├── RefusedCheckpoint 3   unpickling would need more than plain types and tensors
 │   └── DoesNotFit      3     whole, but made for other networks or another configuration
 ├── FolderInUse         4     another training holds the folder
+├── WorkerFailed        5     no more data comes: a data worker failed
 ├── SaveFailed          6     a checkpoint could not be written
 └── TrainingFailed      6     something else than a save failed while training
 
@@ -25,6 +26,7 @@ from ganguard.printable import one_line
 EXIT_USAGE = 2
 EXIT_NO_CHECKPOINT = 3
 EXIT_IN_USE = 4
+EXIT_STOPPED_ITSELF = 5
 EXIT_NOT_SAVED = 6
 EXIT_SIGNAL_BASE = 128
 
@@ -86,6 +88,12 @@ class FolderInUse(GanguardError):
     """Another training process writes into this folder."""
 
     exit_code = EXIT_IN_USE
+
+
+class WorkerFailed(GanguardError):
+    """A data worker failed, so that no more data comes; the training stopped itself."""
+
+    exit_code = EXIT_STOPPED_ITSELF
 
 
 class SaveFailed(GanguardError):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import IterDataPipe
 
 from ganguard import inspection, order, streams
+from ganguard.protection.workers import WatchedLoader, watched
 from ganguard.reports.console import counted
 
 _END = object()
@@ -33,6 +35,7 @@ class Feeds:
         self._loader: Any = None
         self._size: int | None = None
         self._exact: order.ExactLoader | None = None
+        self._watched: WatchedLoader | None = None  # a loader that is not exact
         self._told: set[str] = set()
         self.fingerprint = fingerprint  # of the data set, None before the first epoch
 
@@ -60,12 +63,21 @@ class Feeds:
         self._exact.start(epoch, samples_done=samples_done, batches_done=batches_done)
         return Feed(self._exact.next, draws=self._exact.in_this_process, private=True)
 
+    def _iterate(self, loader: Iterable[Any]) -> Iterator[Any]:
+        if not (inspection.is_plain(loader) and loader.num_workers) or isinstance(loader.dataset, IterDataPipe):
+            return iter(loader)
+        if loader is not self._loader or self._watched is None:
+            self.close()
+            self._loader, self._watched = loader, watched(loader)
+        return iter(self._watched)
+
     def close(self) -> None:
         """End the workers."""
         self._loader = None
-        if self._exact is not None:
-            self._exact.close()
-            self._exact = None
+        for held in (self._exact, self._watched):
+            if held is not None:
+                held.close()
+        self._exact = self._watched = None
 
     def _take(self, loader: Any) -> None:
         self.close()
@@ -86,7 +98,7 @@ class Feeds:
             self._tell_once(f"Not exact: a {_describe(loader)} cannot be put back to a position.")
             if skip:
                 self._say(f"{counted(skip, 'batch that is', 'batches that are')} already done: read again and skipped.")
-        iterator = iter(loader)
+        iterator = self._iterate(loader)
         to_skip = iter(range(skip))
 
         def following() -> tuple[Any, int] | None:
@@ -94,9 +106,8 @@ class Feeds:
                 with streams.kept():
                     if next(iterator, _END) is _END:
                         break
-            for batch in iterator:
-                return batch, _samples_in(batch)
-            return None
+            batch = next(iterator, _END)
+            return None if batch is _END else (batch, _samples_in(batch))
 
         return Feed(following, draws=True, private=False)
 

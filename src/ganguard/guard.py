@@ -17,6 +17,7 @@ from ganguard import restoring
 from ganguard.course import Course, Data
 from ganguard.errors import NotSaved, SaveFailed, Stopped, UsageError
 from ganguard.keeper import Intervals
+from ganguard.protection import children
 from ganguard.reports import console
 from ganguard.session import ON_USR1, Session, Settings
 from ganguard.store import retention
@@ -209,16 +210,28 @@ class Guard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._entered, contextlib.ExitStack() as last:
+        with children.unheard(), self._entered, contextlib.ExitStack() as last:
             last.callback(self._session.keeper.say_goodbye)
             if kind is None:
                 self._finish()
             elif not issubclass(kind, Stopped | NotSaved):
-                with contextlib.suppress(RuntimeError):  # the device may be what failed
-                    self._session.history.flush()
-                keeper = self._session.keeper
-                lost = "what came after the last save is lost" if keeper.unsaved else "the batch under way is lost"
-                self._say(f"Left by {kind.__name__}; {lost}. {keeper.on_disk()}")
+                self._left_by(kind, error)
+
+    def _left_by(self, kind: type[BaseException], error: BaseException | None) -> None:
+        """An exception ended the loop."""
+        with contextlib.suppress(RuntimeError):  # the device may be what failed
+            self._session.history.flush()
+        keeper = self._session.keeper
+        if not (self._course.between_steps and issubclass(kind, Exception)):
+            lost = "what came after the last save is lost" if keeper.unsaved else "the batch under way is lost"
+            self._say(f"Left by {kind.__name__}; {lost}. {keeper.on_disk()}")
+            return
+        try:
+            keeper.rescue()
+        except NotSaved:
+            self._say(f"{kind.__name__}: {error}")  # nobody else will say it
+            raise
+        self._say(f"Left by {kind.__name__}. {keeper.on_disk()} {console.how_to_go_on()}")
 
     def _finish(self) -> None:
         """The loop ended, or was left by break or return."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -19,11 +19,12 @@ _SEARCH_MOST = 2000
 
 def is_exact(loader: Iterable[Any]) -> bool:
     """Whether the order of ``loader`` can be reproduced: a map-style DataLoader with its own way to iterate."""
-    return (
-        isinstance(loader, DataLoader)
-        and type(loader).__iter__ is DataLoader.__iter__
-        and not isinstance(loader.dataset, IterableDataset)
-    )
+    return is_plain(loader) and not isinstance(loader.dataset, IterableDataset)
+
+
+def is_plain(loader: Iterable[Any]) -> TypeGuard[DataLoader[Any]]:
+    """Whether ``loader`` is a DataLoader that is iterated over in torch's own way."""
+    return isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__
 
 
 def fingerprint(dataset: Any) -> str:

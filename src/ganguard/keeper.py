@@ -187,6 +187,18 @@ class Keeper:
             raise NotSaved
         raise Stopped(number)
 
+    def rescue(self) -> None:
+        """An error ended the loop between two steps: what was trained is saved.
+
+        Raises:
+            NotSaved
+        """
+        if self.unsaved:
+            self._save_at_last(Kind.EMERGENCY)
+        self._tell_savings()
+        if self.unsaved:
+            raise NotSaved
+
     def say_goodbye(self) -> None:
         """Let what follows a save end; then the last line of a run that was stopped: what is on disk, how to go on."""
         self._settle()

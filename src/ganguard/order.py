@@ -7,7 +7,6 @@ and after a resume, and differ where a sampler draws one index twice.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,7 +17,8 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Subset
 
 from ganguard import streams
 from ganguard.inspection import sampler_generators
-from ganguard.protection.workers import WorkerInit, Workers
+from ganguard.protection.handover import Handed, failing_in_words
+from ganguard.protection.workers import WatchedLoader, WorkerInit
 
 Key = tuple[int, int, Any]  # (epoch, position in the epoch, index), so that workers may outlive an epoch
 _CHUNK = 1 << 16  # how many indices are drawn from a sampler at a time
@@ -37,26 +37,31 @@ class _Items(Dataset[Any]):
     """A data set whose items are drawn under seeds of their own."""
 
     def __init__(self, dataset: Any, seed: int) -> None:
-        self.dataset = dataset
+        self.users_own = dataset
         self._seed = seed
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.users_own)
 
     def __getitem__(self, key: Key | list[Key]) -> Any:
+        with failing_in_words():
+            return self._item(key)
+
+    def _item(self, key: Key | list[Key]) -> Any:
         if isinstance(key, list):  # batch_size=None, and a sampler that yields lists: the data set makes the batch
             streams.seed_host(streams.derive(self._seed, *key[0]))
-            return self.dataset[[index for *_, index in key]]
+            return self.users_own[[index for *_, index in key]]
         streams.seed_host(streams.derive(self._seed, *key))
-        return self.dataset[key[-1]]
+        return self.users_own[key[-1]]
 
     def __getitems__(self, keys: list[Key]) -> Any:
-        whole_batch = _whole_batches(self.dataset)
-        if whole_batch is not None:
-            streams.seed_host(streams.derive(self._seed, *keys[0]))
-            items = whole_batch([index for *_, index in keys])
-        else:
-            items = [self[key] for key in keys]
+        whole_batch = _whole_batches(self.users_own)
+        with failing_in_words():
+            if whole_batch is not None:
+                streams.seed_host(streams.derive(self._seed, *keys[0]))
+                items = whole_batch([index for *_, index in keys])
+            else:
+                items = [self._item(key) for key in keys]
         streams.seed_host(streams.derive(self._seed, *keys[0], "collate"))
         return items
 
@@ -131,9 +136,7 @@ class ExactLoader:
         self._schedule = _Schedule(loader, seed)
         self._generator = torch.Generator()
         self._seed = seed
-        self._loader = self._rebuilt(loader)
-        self._iterator: Iterator[Any] | None = None
-        self._workers = Workers()
+        self._loader = WatchedLoader(self._rebuilt(loader))
 
     def _rebuilt(self, loader: DataLoader[Any]) -> DataLoader[Any]:
         unbatched = loader.batch_sampler is None
@@ -143,7 +146,7 @@ class ExactLoader:
             _Items(loader.dataset, self._seed),
             **sampling,
             num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
+            collate_fn=Handed(loader.collate_fn),
             pin_memory=loader.pin_memory,
             timeout=loader.timeout,
             worker_init_fn=WorkerInit(loader.worker_init_fn),
@@ -156,7 +159,7 @@ class ExactLoader:
     @property
     def in_this_process(self) -> bool:
         """Whether items are drawn here and not by workers."""
-        return self._loader.num_workers == 0
+        return self._loader.in_this_process
 
     def start(self, epoch: int, *, samples_done: int, batches_done: int) -> None:
         """Go to a position: the next batch is the first that is not done."""
@@ -164,25 +167,20 @@ class ExactLoader:
         self._schedule.samples_done = samples_done
         self._schedule.batches_done = batches_done
         self._generator.manual_seed(streams.derive(self._seed, epoch, "loader"))
-        if not self._loader.persistent_workers:
-            self._iterator = None  # an epoch that was left early still has its workers
-        birth = contextlib.nullcontext() if self.in_this_process else self._workers.being_born()
-        with streams.kept(), birth:
-            self._iterator = iter(self._loader)
+        with streams.kept():
+            iter(self._loader)
 
     def next(self) -> tuple[Any, int] | None:
         """The next batch and how many samples it holds; None at the epoch's end.
 
         Draws on the process's random streams where there are no workers: the caller puts them back.
         """
-        assert self._iterator is not None  # ``start`` comes first
         try:
-            batch = next(self._iterator)
+            batch = next(self._loader)
         except StopIteration:
             return None
         return batch, self._schedule.sizes.popleft()
 
     def close(self) -> None:
         """End the workers, also one that hangs in an item."""
-        iterator, self._iterator = self._iterator, None
-        self._workers.end(iterator)
+        self._loader.close()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ganguard.clock import Stopwatch
 from ganguard.reports.console import duration, size
 from ganguard.store.summary import Kind
 
@@ -33,7 +33,7 @@ class Savings:
         self.by_kind: dict[Kind, Tally] = {}
         self.failed = Tally()
         self.backups = Tally()
-        self._began = time.monotonic()
+        self._watch = Stopwatch()
 
     def saved(self, kind: Kind, taken: int, seconds: float) -> None:
         """A save of ``taken`` bytes stands."""
@@ -57,7 +57,7 @@ class Savings:
     @property
     def share(self) -> float:
         """Of the time since the run was entered."""
-        return self.seconds / max(time.monotonic() - self._began, 1e-9)
+        return self.seconds / self._watch.seconds
 
     def as_dict(self) -> dict[str, Any]:
         """Of each kind, ``failed`` and ``backups``: count, bytes, seconds; ``seconds`` in all; ``share``."""

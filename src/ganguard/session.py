@@ -111,6 +111,7 @@ class Session:
             durable.clear_temporaries(place, shelf.tag)
         feeds = self._resume(held, stop)
         undo.callback(feeds.close)
+        undo.callback(self.drawing.close)
         self.keeper.saver.tell_space(state.expected_bytes(self._parts))
 
     def _at_risk(self) -> str:

@@ -2,10 +2,12 @@
 
 # ruff: noqa: PT012 - a with block that has to be left by an exception
 import contextlib
+import errno
 import hashlib
 import json
 import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -17,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from ganguard import Guard
-from ganguard.errors import DoesNotFit, FolderInUse, NotSaved, Stopped, UsageError
+from ganguard.errors import DoesNotFit, FolderInUse, NotSaved, SaveFailed, Stopped, UsageError
 from ganguard.reports.console import size
 from ganguard.store.catalog import Catalog, newest_first
 from ganguard.store.resume import Request
@@ -241,6 +243,25 @@ def test_handlers_are_put_back(guarded):
             run(guard, made, epochs=5, at=lambda guard, epoch, stop=stop: stop and signal.raise_signal(signal.SIGINT))
         assert [signal.getsignal(n) for n in numbers] == before
         assert signal.set_wakeup_fd(-1) == -1
+
+
+@pytest.mark.parametrize("missing", ["descriptors", "threads"])
+def test_handlers_are_put_back_where_entering_fails(guarded, monkeypatch, missing):
+    """And the folder is free again."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(n) for n in numbers]
+
+    def fail(*_words, **_options):
+        raise OSError(errno.EMFILE, "Too many open files") if missing == "descriptors" else RuntimeError("no thread")
+
+    guard, made = guarded()
+    with monkeypatch.context() as patched:
+        patched.setattr(*((socket, "socketpair") if missing == "descriptors" else (threading.Thread, "start")), fail)
+        with pytest.raises(SaveFailed, match="Nothing was lost"):
+            guard.__enter__()
+    assert [signal.getsignal(n) for n in numbers] == before
+    assert signal.set_wakeup_fd(-1) == -1
+    run(guard, made)
 
 
 def test_one_guard_serves_two_with_blocks(guarded):

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 
 import pytest
 import torch
@@ -127,6 +128,17 @@ def test_saving_by_the_clock_changes_nothing(uninterrupted, tmp_path, cache, mon
     told = start(tmp_path, cache, monkeypatch, autosave_minutes=1e-9)
     assert len([line for line in told if line.startswith("saved") and "_batch_" in line]) > STEPS / 2
     assert_equal(tmp_path, uninterrupted)
+
+
+def test_a_clock_that_stands_still_for_whole_epochs_changes_nothing(uninterrupted, tmp_path, cache, monkeypatch):
+    """Windows' time.monotonic ticks 64 times a second; nothing is divided by what it says."""
+    for name in ("monotonic", "perf_counter"):
+        clock = getattr(time, name)
+        monkeypatch.setattr(time, name, lambda clock=clock: int(64 * clock()) / 64)
+    start(tmp_path, cache, monkeypatch)
+    assert_equal(tmp_path, uninterrupted)
+    history = torch.load(newest(tmp_path), weights_only=True)["history"]["epochs"]
+    assert all(0 < row["images_per_second"] < float("inf") for row in history)
 
 
 def order_of(folder, cache, monkeypatch, *, stop_at, **later):

@@ -8,6 +8,7 @@ deep inside a long call: it tells what is going on, and lets a person leave who 
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import signal
@@ -21,7 +22,7 @@ from types import FrameType
 from typing import Any
 
 from ganguard.errors import EXIT_NOT_SAVED, EXIT_SIGNAL_BASE
-from ganguard.protection import early
+from ganguard.protection import children, early, windows
 from ganguard.reports import console
 
 _PRESSES_TO_LEAVE = 3
@@ -62,42 +63,46 @@ class StopRequests:
         self._decision = threading.Lock()  # a write begins, or the process is left: never both
         self._presses: list[float] = []
         self._previous: dict[int, Any] = {}
-        self._previous_child: Any = None
-        self._ears: tuple[socket.socket, socket.socket] | None = None
         self._previous_wakeup = -1
+        self._entered = contextlib.ExitStack()
+        self._on_the_way_out = contextlib.ExitStack()
 
     def listen(self) -> list[str]:
-        """Start listening; returns what cannot be caught, in words."""
+        """Start listening; returns what cannot be caught, in words.
+
+        Raises:
+            OSError: there is no descriptor or thread for it. Nothing is changed then.
+        """
         if threading.current_thread() is not threading.main_thread():
             return ["Ctrl+C and signals: they can only be caught in the main thread"]
-        for number in early.STOPPING:
-            if early.is_free(number):
+        with contextlib.ExitStack() as undo:
+            ours, theirs = socket.socketpair()
+            undo.callback(theirs.close)  # the watcher sees the end of the stream
+            ours.settimeout(_TICK_S)
+            theirs.setblocking(False)
+            watcher = threading.Thread(target=self._watch, args=(ours,), daemon=True, name="ganguard-signals")
+            try:
+                watcher.start()
+            except RuntimeError as error:  # there are too many
+                ours.close()
+                raise OSError(errno.EAGAIN, f"{error}") from error
+            self._previous_wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+            undo.callback(signal.set_wakeup_fd, self._previous_wakeup)
+            undo.callback(self._on_the_way_out.close)
+            for number in filter(early.is_free, early.STOPPING):
                 self._previous[number] = signal.signal(number, self._on_signal)
-        if hasattr(signal, "SIGCHLD"):
-            self._previous_child = signal.getsignal(signal.SIGCHLD)
-        ours, theirs = socket.socketpair()
-        ours.settimeout(_TICK_S)
-        theirs.setblocking(False)
-        self._ears = (ours, theirs)
-        self._previous_wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-        threading.Thread(target=self._watch, args=(ours,), daemon=True, name="ganguard-signals").start()
-        _listening.add(self)
+                undo.callback(_put_back, number, self._previous[number])
+            windows.closed_window_stops()
+            undo.callback(windows.closed_window_ends)
+            _listening.add(self)
+            undo.callback(_listening.discard, self)
+            self._entered = undo.pop_all()
         return []
 
     def close(self) -> None:
         """Put handlers back, so that a notebook's cell can be run again."""
-        if self._ears is None:
-            return
-        _listening.discard(self)
-        for number, previous in self._previous.items():
-            _put_back(number, previous)
-        if self.requested is not None and hasattr(signal, "SIGCHLD"):
-            _put_back(signal.SIGCHLD, self._previous_child)
+        self._entered.close()
         self._previous = {}
-        signal.set_wakeup_fd(self._previous_wakeup)
-        _, theirs = self._ears
-        self._ears = None
-        theirs.close()  # the watcher sees the end of the stream
 
     def request(self, number: int) -> None:
         """Ask for a stop as if the signal had come."""
@@ -122,34 +127,20 @@ class StopRequests:
         """Within, three presses do not leave: they only tell ``progress``."""
         with self._decision:
             self._writing = progress
-        quiet = self._hush_torch()
         try:
-            yield
+            with children.unheard():
+                yield
         finally:
-            quiet()
             with self._decision:
                 self._writing = None
                 self._wrote_at = time.monotonic()
-
-    def _hush_torch(self) -> Callable[[], None]:
-        """torch raises from its SIGCHLD handler where a worker died; not in the middle of a save."""
-        if self._ears is None or not hasattr(signal, "SIGCHLD"):
-            return lambda: None
-        previous = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
-        def back() -> None:
-            # After a request the process is on its way out, and dying workers are nobody's concern.
-            if self.requested is None:
-                _put_back(signal.SIGCHLD, previous)
-
-        return back
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number in self._saving:
             self.save_requested = True
             return
-        if self.requested is None and hasattr(signal, "SIGCHLD"):
-            self._previous_child = signal.signal(signal.SIGCHLD, _unheard)
+        if self.requested is None:  # from here on dying workers are nobody's concern
+            self._on_the_way_out.enter_context(children.unheard())
         self.request(number)
         if number == getattr(signal, "SIGHUP", None):
             console.mute_what_is_closed()  # a print in the loop would fail before anything is saved
@@ -226,10 +217,6 @@ class StopRequests:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stdout.flush()
         os._exit(code)
-
-
-def _unheard(_number: int, _frame: FrameType | None) -> None:
-    """Unlike SIG_DFL this may be set while a SIGCHLD is pending: Python would print an error of its own."""
 
 
 def _put_back(number: int, previous: Any) -> None:

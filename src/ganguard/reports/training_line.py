@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from ganguard.clock import Stopwatch
 from ganguard.printable import one_line
 from ganguard.reports import console
 
@@ -23,7 +23,8 @@ class TrainingLine:
     def __init__(self, images_an_epoch: int, epochs: int) -> None:
         self._images_an_epoch = images_an_epoch
         self._epochs = epochs
-        self._shown = self._began = time.monotonic()
+        self._watch = Stopwatch()
+        self._shown = 0.0  # seconds of the watch
         self._seen = 0  # images since the start of this process
         self._bar: Any = None
         self.encoding = getattr(sys.stdout, "encoding", None)
@@ -56,11 +57,11 @@ class TrainingLine:
         """Count images; returns whether it is time for ``show``, whose numbers may have to wait for the device."""
         self._seen += images
         every = _LINE_EVERY_S if self._bar is None else _BAR_EVERY_S
-        return time.monotonic() - self._shown >= every
+        return self._watch.seconds - self._shown >= every
 
     def show(self, *, epoch: int, done: int, losses: Mapping[str, Any], saved_s_ago: float | None) -> None:
         """Draw: ``done`` images of epoch ``epoch`` (from 1), the latest losses, when it was last saved."""
-        self._shown = time.monotonic()
+        self._shown = self._watch.seconds
         rate = self.images_per_second
         left = (self._epochs - epoch) * self._images_an_epoch + self._images_an_epoch - done
         text = "  ".join(
@@ -80,8 +81,7 @@ class TrainingLine:
 
     @property
     def images_per_second(self) -> float:
-        elapsed = time.monotonic() - self._began
-        return self._seen / elapsed if elapsed > 0 else 0.0
+        return self._seen / self._watch.seconds
 
 
 def _bar(total: int) -> Any:

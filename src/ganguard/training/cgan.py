@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ganguard import older, streams
+from ganguard.clock import Stopwatch
 from ganguard.data import LabelledImages
 from ganguard.data.sketch import Sketch
 from ganguard.data.sources import Entry, Source
@@ -39,8 +39,6 @@ from ganguard.training.cgan_step import CganStep, make_optimizers, scale_learnin
 from ganguard.training.devices import choose_device
 from ganguard.training.objectives import make_objective
 from ganguard.training.schedules import linear_decay
-
-_CLOCK_TICK_S = 1e-3  # Windows' clock may stand still for longer than a small epoch takes
 
 
 class CganTraining:
@@ -237,7 +235,7 @@ class CganTraining:
 
     def _train_epoch(self, guard: Guard, loader: DataLoader[Any], line: TrainingLine, reports: CganReports) -> None:
         latest: dict[str, Tensor] = {}
-        began, seen_before = time.monotonic(), guard.images
+        watch, seen_before = Stopwatch(), guard.images
         for images, labels in guard.batches(loader):
             self._set_learning_rates(guard.images)
             losses = self._step(images, labels, step=guard.step, images_seen=guard.images)
@@ -252,7 +250,7 @@ class CganTraining:
         values = {"learning_rate": self._preset.learning_rate * self._decay(guard.images)}
         if seen := guard.images - seen_before:
             float(latest["loss_d"])  # waits for the device
-            values["images_per_second"] = seen / max(time.monotonic() - began, _CLOCK_TICK_S)
+            values["images_per_second"] = seen / watch.seconds
         guard.log(**values)
 
     def _decay(self, images_seen: int, *, settings: Mapping[str, Any] | None = None) -> float:

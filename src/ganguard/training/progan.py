@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ganguard import restoring
+from ganguard.clock import Stopwatch
 from ganguard.data import Pyramid, open_pyramid
 from ganguard.data.sketch import Sketch
 from ganguard.data.sources import Entry, Source
@@ -275,7 +275,7 @@ class ProganTraining:
     ) -> None:
         latest: dict[str, Tensor] = {}
         count = len(self._pyramid)
-        began, seen_before = time.monotonic(), guard.images
+        watch, seen_before = Stopwatch(), guard.images
         for batch in guard.batches(loader):
             stage = Stage(phase.level, phase.alpha(guard.images))
             losses = self._step(batch, stage, step=guard.step, images_seen=guard.images)
@@ -290,7 +290,7 @@ class ProganTraining:
                 break  # a level that is counted in images ends within a pass
         if latest:
             float(latest["loss_d"])  # waits for the device
-            speed = (guard.images - seen_before) / (time.monotonic() - began)
+            speed = (guard.images - seen_before) / watch.seconds
             guard.log(images_per_second=speed, image_size=size_of(phase.level))
 
     def _loader(self, level: int) -> DataLoader[Any]:

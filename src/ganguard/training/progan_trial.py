@@ -5,12 +5,12 @@ Nothing of the training changes: trials draw from a random stream of their own, 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from ganguard.clock import Stopwatch
 from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator, size_of
 from ganguard.training.progan_schedule import Stage
 from ganguard.training.progan_step import ProgressiveStep, out_of_memory, release_memory
@@ -59,9 +59,9 @@ class Trials:
 
     def _measure_on_cpu(self) -> None:
         """The small levels are measured, and a larger one is reckoned from the last of those."""
-        began = time.monotonic()
+        watch = Stopwatch()
         for level in self._levels:
-            if self.seconds and time.monotonic() - began > _ENOUGH_S:
+            if self.seconds and watch.seconds > _ENOUGH_S:
                 last = max(self.seconds)
                 cost = [multiplications(self._step.generator, self._step.critic, i) for i in (last, level)]
                 self.seconds[level] = self.seconds[last] * cost[1] / cost[0]
@@ -70,7 +70,7 @@ class Trials:
             few = min(_FEW, asked)
             tries = [self._seconds_each(level, few)]
             count = asked if tries[0] * asked < _QUICK_S else few
-            while len(tries) < _TRIES and time.monotonic() - began < _ENOUGH_S:
+            while len(tries) < _TRIES and watch.seconds < _ENOUGH_S:
                 tries.append(self._seconds_each(level, count))
             self.seconds[level] = min(tries)  # the first is slower, and others may use the machine
 
@@ -109,13 +109,13 @@ class Trials:
         latents = torch.randn(count, step.generator.latent_size, generator=stream, device=self._device)
         mix = torch.rand(count, 1, 1, 1, generator=stream, device=self._device)
         self._wait()
-        began = time.monotonic()
+        watch = Stopwatch()
         torch.autograd.backward(step.critic_loss(reals, latents, mix, stage))
         torch.autograd.backward(step.generator_loss(latents, stage))
         if moments is not None:
             moments += self._moments()
         self._wait()
-        seconds = time.monotonic() - began
+        seconds = watch.seconds
         self._clear()
         return seconds
 

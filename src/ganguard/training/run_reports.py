@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ganguard.clock import Stopwatch
 from ganguard.guard import Guard
 from ganguard.reports import health
 from ganguard.reports.board import Board
@@ -63,13 +64,13 @@ class RunReports:
             self._say(text)
 
     def _draw(self) -> None:
-        began = time.monotonic()
+        watch = Stopwatch()
         try:
             save_curves(self._not_drawn, self._logs / "curves.png")
         except (OSError, ImportError) as error:
             self._say(f"The curves were not drawn: {error}. Training goes on.")
         self._not_drawn = []
-        self._draw_again_at = time.monotonic() + _DRAWING_SHARE * (time.monotonic() - began)
+        self._draw_again_at = time.monotonic() + _DRAWING_SHARE * watch.seconds
 
 
 def own_run(run: str) -> str:

@@ -85,7 +85,7 @@ def counted(number: int, one: str, many: str = "") -> str:
     """``1 file``, ``2 files``, ``1,000 batches``; ``many`` where the plural is another one, or a verb follows."""
     if number == 1:
         return f"1 {one}"
-    return f"{number:,} {many or one + ('es' if one.endswith(('s', 'x', 'ch', 'sh')) else 's')}"
+    return f"{number:,} {many or one + ('es' if one.endswith(('s', 'x', 'sh', 'tch')) else 's')}"
 
 
 def size(count: float) -> str:

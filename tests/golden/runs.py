@@ -1,7 +1,8 @@
 """Tiny seeded trainings, run through the commands, and digests of everything that they come to.
 
 ``python tests/golden/runs.py FOLDER [NAME …]`` runs them below FOLDER, goes on with what lies there, and prints their
-digests as JSON. ``hinge-backup:--resume`` is the training ``hinge`` in a folder ``hinge-backup`` with ``--resume`` typed. The kernels are pinned to those that every x86-64 processor has, so that the figures hold on all.
+digests as JSON. ``hinge-backup:--resume`` is the training ``hinge`` in a folder ``hinge-backup`` with ``--resume``
+typed. The kernels are pinned to those that every x86-64 processor has, so that the figures hold on all.
 """
 
 from __future__ import annotations
@@ -24,11 +25,29 @@ PINNED = {
 }
 TIMES = ("images_per_second", "seconds", "time")
 EXAMPLES = Path(__file__).parents[2] / "examples"
-CGAN = "--limit-images 96 --batch-size 8 --width 4 --epochs 2 --threads 1 --fid-every 0 --seed 1 --device cpu".split()
-PROGAN = (
-    "--data-dir emoji --limit-images 40 --img-size 16 --batch-sizes 8,6,4 --progressive-epochs 1,2,2 --in-channels 4"
-    " --z-dim 4 --gradient-accumulation-steps 1 --threads 1 --device cpu --cache-dir cache"
-).split()
+CGAN = [
+    *("--limit-images", "96"),
+    *("--batch-size", "8"),
+    *("--width", "4"),
+    *("--epochs", "2"),
+    *("--threads", "1"),
+    *("--fid-every", "0"),
+    *("--seed", "1"),
+    *("--device", "cpu"),
+]
+PROGAN = [
+    *("--data-dir", "emoji"),
+    *("--limit-images", "40"),
+    *("--img-size", "16"),
+    *("--batch-sizes", "8,6,4"),
+    *("--progressive-epochs", "1,2,2"),
+    *("--in-channels", "4"),
+    *("--z-dim", "4"),
+    *("--gradient-accumulation-steps", "1"),
+    *("--threads", "1"),
+    *("--device", "cpu"),
+    *("--cache-dir", "cache"),
+]
 
 
 def hinge(*words: str) -> None:

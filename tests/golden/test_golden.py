@@ -47,7 +47,10 @@ def gone_on(tmp_path_factory):
     shutil.copytree(HERE / "files", folder, dirs_exist_ok=True)
     names = []
     for name, words in GOES_ON.items():
-        typed = (str(next((folder / name).glob(word)).relative_to(folder / name)) if "*" in word else word for word in words.split())
+        typed = (
+            str(next((folder / name).glob(word)).relative_to(folder / name)) if "*" in word else word
+            for word in words.split()
+        )
         names.append(f"{name}:{' '.join(typed)}")
     return results(folder, names)
 

@@ -89,5 +89,5 @@ def failing_in_words() -> Iterator[None]:
             raise
         while _spare:
             os.close(_spare.pop())
-        what = traceback.format_exception_only(error)[-1].rstrip()
-        raise FailedInWorker("\n".join([what, *traceback.format_exception(error)]).rstrip()) from None
+        what = traceback.format_exception_only(error)[-1]  # the first line, by which the training tells it
+        raise FailedInWorker("".join([what, *traceback.format_exception(error)]).rstrip()) from None

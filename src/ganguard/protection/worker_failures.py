@@ -49,7 +49,7 @@ def explained(error: Exception, workers: Iterable[BaseProcess]) -> Exception:
     if codes or "exited unexpectedly" in text:
         return WorkerFailed(f"A data worker {_end(min(codes, default=0))}; use fewer workers, or {_WITHOUT}.")
     if lost or isinstance(error, PicklingError) or any(words in text for words in _TORCHS_WORDS):
-        return WorkerFailed(f"Data workers failed: {type(error).__name__}: {_in_one_line(text)}. Or {_WITHOUT}.")
+        return WorkerFailed(f"Data workers failed: {type(error).__name__}: {_in_one_line(text)}. To go on, {_WITHOUT}.")
     return error
 
 

@@ -21,6 +21,7 @@ _OF_SHARED_MEMORY = ("shared memory", "Bus error", "shm_open", "sem_open", "<tor
 _OF_DESCRIPTORS = ("Too many open files", "ancdata")
 _TORCHS_WORDS = ("DataLoader timed out", "Pin memory thread", "pickle")
 _WITHOUT = "train without workers: --workers 0, in a loop of your own num_workers=0"
+_BUS_ERROR = -getattr(signal, "SIGBUS", 999)  # as an exit code
 _LONGEST = 300
 _PATIENCE_S = 5.0
 
@@ -35,22 +36,28 @@ def explained(error: Exception, workers: Iterable[BaseProcess]) -> Exception:
     lost = isinstance(error, ConnectionError | EOFError | FileNotFoundError) and not getattr(error, "filename", None)
     codes = _exit_codes(workers, within_s=_PATIENCE_S if lost else 0)  # what handed over is gone, the worker soon
     number = error.errno if isinstance(error, OSError) else None
-    text = f"{error}"
+    text = _what_failed(error)
     if number == errno.EMFILE or any(words in text for words in _OF_DESCRIPTORS):
         return WorkerFailed(
             f"Data workers have no file descriptor left{_limit()}. Raise that (ulimit -n 65536), call "
             f"torch.multiprocessing.set_sharing_strategy('file_system'), or {_WITHOUT}."
         )
-    if number == errno.ENOSPC or -getattr(signal, "SIGBUS", 0) in codes or any(w in text for w in _OF_SHARED_MEMORY):
+    if number == errno.ENOSPC or _BUS_ERROR in codes or any(w in text for w in _OF_SHARED_MEMORY):
         return WorkerFailed(f"{_room()} Make it larger (docker run --shm-size=8g, or --ipc=host), or {_WITHOUT}.")
     if isinstance(error, FailedInWorker):
-        what = text.rpartition("FailedInWorker: ")[2].partition("\nTraceback (most recent call last):")[0]
-        return WorkerFailed(f"A data worker failed: {_in_one_line(what)}. To see where, {_WITHOUT}.")
+        return WorkerFailed(f"A data worker failed: {_in_one_line(text)}. To see where, {_WITHOUT}.")
     if codes or "exited unexpectedly" in text:
         return WorkerFailed(f"A data worker {_end(min(codes, default=0))}; use fewer workers, or {_WITHOUT}.")
     if lost or isinstance(error, PicklingError) or any(words in text for words in _TORCHS_WORDS):
-        return WorkerFailed(f"Data workers failed: {type(error).__name__}: {_in_one_line(text)}. Or {_WITHOUT}.")
+        return WorkerFailed(f"Data workers failed: {type(error).__name__}: {_in_one_line(text)}. To go on, {_WITHOUT}.")
     return error
+
+
+def _what_failed(error: Exception) -> str:
+    """Without the traceback that comes along from a worker."""
+    if not isinstance(error, FailedInWorker):
+        return f"{error}"
+    return f"{error}".rpartition("FailedInWorker: ")[2].partition("\nTraceback (most recent call last):")[0]
 
 
 def _exit_codes(workers: list[BaseProcess], within_s: float) -> list[int]:

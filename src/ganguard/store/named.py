@@ -81,7 +81,7 @@ def begin_again(there: Catalog, run: Run, met: Search, *, verified: bool) -> Pla
         start = _find(there.shelf, file, digest)
         request = Request(file=file, companion=Path(run.second) if run.second else None)
         plan = _from_entry(there, run, start, request, verified=verified) if start else None
-    except CheckpointError as error:
+    except (CheckpointError, UsageError) as error:
         met.notes.append(f"This run began from {file}, which cannot be used any more: {error}")
         return None
     if plan is None:
@@ -123,7 +123,7 @@ def _from_entry(there: Catalog, run: Run | None, start: Entry, request: Request,
     going, aside, reason = _where(there, run, start, digest, met, branch=request.branch)
     return Plan(
         shelf=there.shelf,
-        run=_recorded(going, typed, digest, request.companion, companions),
+        run=_recorded(going, request, digest, companions if start.summary is None else []),
         start=start,
         companions=tuple(companions),
         origin=Origin(path=str(start.path), digest=digest),
@@ -134,12 +134,14 @@ def _from_entry(there: Catalog, run: Run | None, start: Entry, request: Request,
     )
 
 
-def _recorded(run: Run, typed: Path, digest: str, second: Path | None, companions: list[Entry]) -> Run:
+def _recorded(run: Run, request: Request, digest: str, older_seconds: list[Entry]) -> Run:
     """``run``, which begins from what was typed: the same command then means the same, wherever that lies."""
-    if second is not None and companions:
-        run = run.naming(second, _digest(companions[0]))
-        return replace(run.naming(typed, digest), second=runfile.spelled(second))
-    return replace(run.naming(typed, digest), second="")
+    assert request.file is not None
+    second = ""
+    if request.companion is not None and older_seconds:
+        second = runfile.spelled(request.companion)
+        run = run.naming(request.companion, _digest(older_seconds[0]))
+    return replace(run.naming(request.file, digest), second=second)
 
 
 def _require_a_checkpoint(entry: Entry) -> None:

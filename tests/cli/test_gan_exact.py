@@ -31,7 +31,7 @@ def pictures(folder):
 def assert_equal(folder, other):
     assert differences(folder / "checkpoints/latest_checkpoint.pth", other / "checkpoints/latest_checkpoint.pth") == []
     assert pictures(folder) == pictures(other)
-    assert len(pictures(folder)) == 3
+    assert len(pictures(folder)) == 3 + 1  # of each epoch, and of real images
     assert steps_of(folder) == steps_of(other)
     assert [row["step"] for row in steps_of(folder)[0]] == list(range(1, 37))
 

@@ -163,7 +163,7 @@ def test_law_1_what_is_not_durable_at_the_end_is_tried_once_more(ran, folders_ca
     assert ran.steps() == [1, 2]
 
 
-def test_law_1_an_emergency_that_is_damaged_on_disk_is_no_save_and_one_that_cannot_be_read_back_is(ran, monkeypatch):
+def test_law_1_an_emergency_that_cannot_be_read_back_stands_and_is_told_as_not_verified(ran, monkeypatch):
     real = envelope.verify_open
 
     def unreadable(file, path):

@@ -19,4 +19,5 @@
 - ``removal``       the only code that deletes checkpoints
 - ``backup``        verified copies
 - ``lock``          one writer
+- ``interruption``  long work that can be broken off
 """

@@ -16,7 +16,7 @@ PROGAN = [
 ]
 TRAINERS = {
     "gan.py": (GAN, "--epochs={}", "checkpoints/latest_checkpoint.pth"),
-    "progan_local.py": (PROGAN, "--progressive-epochs={},0", "weights/generator_data_local.pth"),
+    "progan_local.py": (PROGAN, "--progressive-epochs={},0", "weights/generator_*_local.pth"),
 }
 AS_AN_EARLIER_VERSION = """
 import runpy, sys
@@ -42,7 +42,8 @@ def train(request, zygote, tmp_path):
         return process.wait(120), process.output()
 
     def recorded():
-        return torch.load(tmp_path / checkpoint, weights_only=True)["config"]["pixel_range"]
+        (newest,) = tmp_path.glob(checkpoint)
+        return torch.load(newest, weights_only=True)["config"]["pixel_range"]
 
     run.recorded, run.script = recorded, script
     return run

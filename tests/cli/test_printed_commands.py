@@ -27,7 +27,7 @@ PARSERS = [
     cgan.parser("g"), cgan_pictures.generate_parser("g"), cgan_pictures.compare_parser("g"), progan.parser("p"),
     progan_pictures.parser("p"), checkpoints.parser("m"),
 ]  # fmt: skip
-OF_OTHERS = {"--help", "--version", "--nproc-per-node"}
+OF_OTHERS = {"--help", "--version", "--nproc-per-node", "--shm-size", "--ipc"}
 
 
 def printed(text, option="--checkpoint-path"):

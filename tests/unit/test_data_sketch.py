@@ -8,7 +8,8 @@ import pytest
 
 from ganguard.data.listing import list_flat
 from ganguard.data.sketch import Sketch
-from ganguard.data.sources import FolderSource, ZipSource
+from ganguard.data.sources import FolderSource
+from ganguard.data.zips import ZipSource
 
 
 def write(folder, numbers, *, salt=0, length=200):

@@ -173,7 +173,7 @@ def test_what_cannot_be_used_says_what_it_is_and_what_to_do(tmp_path):
         (older(tmp_path / "evil.pth", {"a": Evil()}), RefusedCheckpoint, "it was not opened"),
         (lost, DamagedCheckpoint, "has lost its digest"),
         (tmp_path / "p/best_discriminator.pth", DoesNotFit, "Name best_generator.pth beside it"),
-        (tmp_path / "notes.pth", DamagedCheckpoint, "incomplete"),
+        (tmp_path / "notes.pth", DamagedCheckpoint, "is a text"),
     ]
     for path, error, message in cases:
         with pytest.raises(error, match=message):

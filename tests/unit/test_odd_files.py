@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def test_json_that_is_nested_or_numbered_beyond_reason_is_none(tmp_path, text, c
     assert manage(folder, "--list") == 0
     (tmp_path / "settings.toml").write_text(f"epochs = {text}", encoding="latin-1")
     assert cgan.main(["--config", str(tmp_path / "settings.toml")]) == 2
-    assert "is not TOML" in capsys.readouterr().err
+    assert re.search(r"is not (TOML|UTF-8 text)", capsys.readouterr().err)
 
 
 def test_a_huge_branch_in_run_json_takes_no_memory(tmp_path):

@@ -53,7 +53,7 @@ def test_a_resumed_run_does_not_ask_for_settings_that_do_not_fit_into_the_summar
     assert entry.summary.spared == ("config",)
     capsys.readouterr()
     assert cgan.main([]) == 0  # with the defaults it would train on other images
-    assert "All 1 epochs are done" in capsys.readouterr().out
+    assert "The only epoch is done" in capsys.readouterr().out
     assert checkpoints.main(["--show", str(many_names), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["config"]["label_names"] == NAMES
     assert list(load_generator(many_names).label_names) == NAMES
@@ -61,7 +61,7 @@ def test_a_resumed_run_does_not_ask_for_settings_that_do_not_fit_into_the_summar
     assert "latent_size: 5 here, 4 in the checkpoint" in capsys.readouterr().err
     saved_before_that_was_written_down(many_names)
     assert cgan.main([]) == 0
-    assert "All 1 epochs are done" in capsys.readouterr().out
+    assert "The only epoch is done" in capsys.readouterr().out
 
 
 def saved_before_that_was_written_down(path: Path) -> None:

@@ -30,6 +30,8 @@ def parse(content: bytes, path: Path) -> dict[str, Any]:
         line = text.splitlines()[int(found[1]) - 1] if found else text.rstrip().rpartition("\n")[2]
         hint = f" {_BACKSLASHES}" if "\\" in line and '"' in line else ""
         raise UsageError(f"--config {path} is not TOML: {error}.{hint}") from error
+    except (ValueError, RecursionError) as error:  # numbers of 5,000 digits, a thousand brackets
+        raise UsageError(f"--config {path} is not TOML that can be read: {error}.") from error
     for key, value in values.items():
         if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f]", value):
             raise UsageError(f"--config {path}: {key} is {value!r}, with a control character in it. {_BACKSLASHES}")

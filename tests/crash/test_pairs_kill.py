@@ -32,7 +32,8 @@ from ganguard.store import aliases, commit, removal, retention
 from ganguard.store.pair import Pair
 from ganguard.store.shelf import Shelf
 from stores import archive, pair_parts
-shelf, data = Shelf(Path(sys.argv[1]), Pair(name="DRUSEN")), Path(sys.argv[2]).read_bytes()
+shelf = Shelf(Path(sys.argv[1]), Pair(name="DRUSEN"))
+data = tuple(Path(sys.argv[2] + second).read_bytes() for second in (".second", ""))
 saved = commit.commit(shelf, pair_parts(shelf, 3, data, run=sys.argv[3]))
 Path(sys.argv[2] + ".saved").touch()
 aliases.point_all(shelf, saved.paths)
@@ -44,6 +45,7 @@ removal.prune(shelf, retention.usual(shelf))
 def test_law_1_killed_at_any_system_call_of_a_save_beside_another_run(tmp_path):
     template, folder, data = tmp_path / "template", tmp_path / "weights", tmp_path / "archive"
     data.write_bytes(archive(3))
+    Path(f"{data}.second").write_bytes(archive(4))
     marker = Path(f"{data}.saved")
     runs = {}
     for name in ("DRUSEN", "CNV"):
@@ -89,6 +91,7 @@ def test_law_1_killed_at_any_system_call_of_a_save_beside_another_run(tmp_path):
 def test_law_1_killed_between_the_two_files_of_the_first_save_it_begins_anew_and_keeps_what_there_is(tmp_path):
     folder, data = tmp_path / "weights", tmp_path / "archive"
     data.write_bytes(archive(3))
+    Path(f"{data}.second").write_bytes(archive(4))
     shelf = Shelf(folder, Pair(name="DRUSEN"))
     run = ""
 

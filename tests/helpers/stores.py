@@ -73,14 +73,14 @@ def save_pair(folder: Path, epoch: int = 1, **fields) -> Entry:
     return commit.commit(folder, [part(critic, archive(100 + epoch)), part(generator, archive(200 + epoch))]).head
 
 
-def pair_parts(shelf: Shelf, epoch: int, data: bytes | None = None, **fields) -> list[commit.Part]:
-    """What a run of pairs writes at an epoch's end."""
+def pair_parts(shelf: Shelf, epoch: int, data: tuple[bytes, bytes] | None = None, **fields) -> list[commit.Part]:
+    """What a run of pairs writes at an epoch's end; ``data`` spares a process the loading of torch."""
     second, first = shelf.file_names(Kind.EPOCH, epoch=epoch, batch=0, step=epoch * 10)
     fields = {"pair": shelf.pair, **fields}
     critic = summary(epoch, kind=Kind.COMPANION, **{**fields, "name": second})
     generator = summary(epoch, **{**fields, "name": first})
-    data = archive(200 + epoch) if data is None else data
-    return [part(critic, archive(100 + epoch)), part(generator, data)]
+    of_critic, of_generator = data or (archive(100 + epoch), archive(200 + epoch))
+    return [part(critic, of_critic), part(generator, of_generator)]
 
 
 def save_on_shelf(shelf: Shelf, epoch: int = 1, **fields) -> Entry:

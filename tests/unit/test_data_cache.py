@@ -1,6 +1,7 @@
 """The cache: whole or not there, whatever happens to the process, the disk or the files."""
 
 import contextlib
+import gc
 import json
 import os
 import shutil
@@ -94,7 +95,7 @@ def started(data, cache_dir, prefix=""):
 
 def wait_for_work(cache_dir, process):
     """Until the build has written some images."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         if any(path.stat().st_size > 128 for path in cache_dir.glob("*.building-*/images.npy")):
             return
@@ -215,7 +216,9 @@ def empty(folder):
 @pytest.mark.parametrize("tear", [shorten, lengthen, zero_header, other_key, other_count, torn_meta, empty])
 def test_a_torn_cache_is_built_again(data, tmp_path, tear):
     first, _ = opened(data, tmp_path / "cache")
-    before = pixels_of(first)
+    before = pixels_of(first).copy()
+    del first  # Windows neither changes nor replaces a file that is mapped
+    gc.collect()
     tear(only_cache(tmp_path / "cache"))
     second, told = opened(data, tmp_path / "cache")
     assert any("not whole" in line for line in told)

@@ -170,7 +170,7 @@ def test_a_build_that_is_killed_leaves_nothing_that_is_taken_for_whole(tmp_path)
         os.link(picture, picture.with_name(f"{index}.png"))
     command = [sys.executable, "-c", BUILD, str(picture.parent), str(tmp_path / "cache"), "9", "32"]
     process = subprocess.Popen(command)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not any(path.stat().st_size > 128 for path in tmp_path.glob("cache/*32px*.building-*/images.npy")):
         assert process.poll() is None
         assert time.monotonic() < deadline

@@ -378,7 +378,7 @@ def held(monkeypatch):
         return removed(path, missing_ok=missing_ok)
 
     monkeypatch.setattr(durable, "WINDOWS", True)
-    monkeypatch.setattr(durable, "_REPLACE_PAUSE_S", 0.0)
+    monkeypatch.setattr(durable, "_PAUSE_S", 0.0)
     monkeypatch.setattr(Path, "replace", replacing)
     monkeypatch.setattr(Path, "unlink", unlinking)
     return names

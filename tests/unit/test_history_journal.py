@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import resource
 
 import pytest
 import torch
@@ -83,6 +82,8 @@ def test_lines_wait_while_the_disk_takes_none(journal, warned, monkeypatch):
 def test_half_a_line_on_a_disk_that_fills_up_is_taken_back(journal, warned):
     """The limit of the file's size cuts the write in the middle, as a full disk does."""
     journal.write([{"step": 1, "epoch": 1}])
+
+    import resource
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 7, limits[1]))

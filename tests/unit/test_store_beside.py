@@ -129,6 +129,23 @@ def test_an_alias_that_another_process_replaces_all_the_time_is_verified_and_bac
     finished(other)
 
 
+def test_a_file_that_another_process_holds_for_a_moment_is_whole(tmp_path, monkeypatch):
+    """Windows refuses to open what is being renamed, or looked at by a virus scanner: that is no missing permission."""
+    entry = save(tmp_path, 1)
+    own, refused = os.open, []
+
+    def refusing(path, *words, **more):
+        if Path(path) == entry.path and len(refused) < 3:
+            refused.append(path)
+            raise PermissionError(13, "Permission denied", str(path))
+        return own(path, *words, **more)
+
+    monkeypatch.setattr(durable, "WINDOWS", True)
+    monkeypatch.setattr(os, "open", refusing)
+    assert envelope.verify(entry.path)["epoch"] == 1
+    assert len(refused) == 3
+
+
 def test_a_file_that_goes_while_a_folder_is_listed_is_not_there(tmp_path, before_each_opening):
     """Not one that cannot be read: a start would refuse to go on beside that."""
     folder = tmp_path / "checkpoints"

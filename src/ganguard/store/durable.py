@@ -15,13 +15,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from ganguard.store import interruption
 
 WINDOWS = sys.platform == "win32"
-_REPLACE_TRIES = 20
-_REPLACE_PAUSE_S = 0.05
+Value = TypeVar("Value")
+_TRIES = 20
+_PAUSE_S = 0.05
 _PIECE = 16 << 20
 _WRITE_BITS = 0o222
 # What open() of a read-only folder, link() on exFAT, or chmod() on a network share answer.
@@ -68,17 +69,14 @@ def make_folder(folder: Path) -> None:
         sync_folder(made.parent)
 
 
-def _patiently(action: Callable[[], object]) -> None:
-    """Windows refuses to rename or remove what a virus scanner or an indexer holds open for a moment."""
-    for attempt in range(_REPLACE_TRIES if WINDOWS else 1):
-        try:
-            action()
-            return
-        except PermissionError:
-            if attempt == _REPLACE_TRIES - 1 or not WINDOWS:
-                raise
-            interruption.ask()
-            time.sleep(_REPLACE_PAUSE_S)
+def patiently(action: Callable[[], Value]) -> Value:
+    """Windows refuses to open, rename or remove what another process renames, or a virus scanner holds, just now."""
+    for _ in range(_TRIES - 1 if WINDOWS else 0):
+        with contextlib.suppress(PermissionError):
+            return action()
+        interruption.ask()
+        time.sleep(_PAUSE_S)
+    return action()
 
 
 def _although_read_only(path: Path, action: Callable[[], object]) -> None:
@@ -91,7 +89,7 @@ def _although_read_only(path: Path, action: Callable[[], object]) -> None:
             if unlocked:
                 path.chmod(mode | stat.S_IWRITE)
     try:
-        _patiently(action)
+        patiently(action)
     except BaseException:
         if unlocked:
             protect(path)

@@ -13,6 +13,8 @@ import stat
 from pathlib import Path
 from typing import Any, cast
 
+from ganguard.store import durable
+
 SMALL = 16 << 20  # bytes: what JSON and settings never reach
 _FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 
@@ -26,6 +28,10 @@ def open_regular(path: Path, flags: int = os.O_RDONLY) -> io.FileIO:
     Raises:
         OSError: it cannot be opened, or is a folder, a pipe, a socket or a device.
     """
+    return durable.patiently(lambda: _open_regular(path, flags))
+
+
+def _open_regular(path: Path, flags: int) -> io.FileIO:
     try:
         _require_regular(path.stat(), path)
     except FileNotFoundError:

@@ -172,6 +172,28 @@ def test_an_exception_saves_nothing_and_unlocks(guarded, said):
     assert again.step == 10
 
 
+def test_an_exception_of_the_data_set_loses_nothing(guarded, said):
+    """It comes between two steps: what was trained is saved, and it goes on there."""
+
+    class Broken(TensorDataset):
+        def __getitem__(self, index):
+            if guard.step == 7 and not mended:
+                raise ValueError("mine")
+            return super().__getitem__(index)
+
+    mended = False
+    loader = DataLoader(Broken(*data().dataset.tensors), 4, shuffle=True)
+    guard, made = guarded()
+    with pytest.raises(ValueError, match="mine"):
+        run(guard, made, loader=loader)
+    assert (newest(guard.folder).kind, newest(guard.folder).step) == (Kind.EMERGENCY, 7)
+    assert "To go on:" in said[-1]
+    mended = True
+    again, made = guarded()
+    run(again, made, loader=loader)
+    assert again.step == 10
+
+
 def test_sys_exit_in_the_body_saves_nothing_and_says_so(guarded, said):
     guard, made = guarded()
     with pytest.raises(SystemExit) as left:

@@ -257,6 +257,7 @@ def _make_older(folder: Path, *places: str) -> None:
     """Files of an older script, whose networks are built otherwise."""
     weights = {"initial.1.weight": torch.zeros(8, 8, 4, 4), "initial.1.bias": torch.zeros(8)}
     for place in places:
+        (folder / place).parent.mkdir(exist_ok=True)
         torch.save({"state_dict": weights, "optimizer": {"state": {}, "param_groups": []}}, folder / place)
 
 

@@ -129,25 +129,15 @@ def _read(plan: Plan, shelf: Shelf, request: Request, parts: Mapping[str, Any]) 
     return Beginning(plan, loaded, named=named)
 
 
-def require_fit(
-    shelf: Shelf, request: Request, parts: Mapping[str, Any], config: Mapping[str, Any], may_change: Iterable[str]
-) -> None:
-    """Refuse at once what ``require_same`` would refuse later, before what takes long is begun. Changes nothing.
-
-    What a checkpoint's summary tells is enough. An older script's file has none, so it is loaded.
+def require_older_fits(shelf: Shelf, request: Request, parts: Mapping[str, Any]) -> None:
+    """Refuse an older script's file at once, before what takes long is begun. Changes nothing.
 
     Raises:
-        CheckpointError: none can be used, or it was made for something else.
+        CheckpointError: it cannot be used, or was made for other networks.
     """
     plan = resume.plan(shelf, request, verified=False)
-    if plan.start is None:
-        return
-    if plan.start.summary is None:
-        began = _read(plan, shelf, request, parts)
-        require_same(began, as_json(config), may_change, None, parts, say=lambda _: None)
-    elif plan.start.summary.config is not None:
-        stored, named = plan.start.summary.config, request.file is not None
-        require_settings(plan.start.path.name, stored, as_json(config), frozenset(may_change), named=named)
+    if plan.start is not None and plan.start.summary is None:
+        require_same(_read(plan, shelf, request, parts), {}, (), None, parts, say=lambda _: None)
 
 
 def require_same(

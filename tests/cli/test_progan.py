@@ -278,6 +278,10 @@ def test_settings_that_do_not_fit_are_refused_before_the_images_are_decoded(trai
     shutil.copytree(trained[0] / "weights", tmp_path / "weights")
     code, text = answer("--in-channels", "8")
     assert (code, "in_channels: 8 here, 4 in the checkpoint" in text) == (3, True), text
+    assert "start afresh (the old run is set aside, not lost): --no-checkpoint" in text
+    code, text = answer("--in-channels", "8", "--checkpoint-path", max((tmp_path / "weights/history").glob("gen*.pth")))
+    assert (code, "in_channels: 8 here, 4 in the checkpoint" in text) == (3, True), text
+    assert "To train without it, do not name it." in text  # --no-checkpoint beside a named file would be refused
     assert not (tmp_path / "cache").exists()
 
 

@@ -16,7 +16,7 @@ from ganguard.store.shelf import Shelf
 def settings_before(
     shelf: Shelf | Path, request: Request, config: Mapping[str, Any], structural: Collection[str]
 ) -> dict[str, Any]:
-    """None where training begins. A checkpoint from before there were pixel ranges was trained with the full one.
+    """Empty where training begins. A checkpoint from before there were pixel ranges was trained with the full one.
 
     Args:
         config: what is asked for now; None, and the range ``auto``, leave it to the checkpoint.
@@ -31,7 +31,7 @@ def settings_before(
     before = {"pixel_range": FULL, **settings}
     asked = {k: v for k, v in config.items() if v is not None and (k, v) != ("pixel_range", AUTO)}
     stored = {name: value for name, value in before.items() if name in structural}
-    restoring.require_settings(start.path.name, stored, asked, frozenset())
+    restoring.require_settings(start.path.name, stored, asked, frozenset(), named=request.file is not None)
     return before
 
 

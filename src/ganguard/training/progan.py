@@ -107,7 +107,8 @@ class ProganTraining:
         check: Callable[[Sketch], None] | None = None,
     ) -> None:
         shelf = Shelf(Path(config.weights_dir), config.layout)
-        before = settings_before(shelf, request, asdict(config), STRUCTURAL)
+        self._config = config
+        before = settings_before(shelf, request, self._settings, {*STRUCTURAL, "network"})
         self._config = config = replace(config, pixel_range=range_to_use(config.pixel_range, before))
         self._request = request
         self._say = say
@@ -116,7 +117,7 @@ class ProganTraining:
         with early.preparing(self._saving_signals):
             self._device = choose_device(config.device, say)
             self._build()
-            restoring.require_fit(shelf, request, self._parts, self._settings, self._may_change)
+            restoring.require_older_fits(shelf, request, self._parts)
             self._pyramid = _open_data(config, say, self._listed)
 
     def _listed(self, source: Source, entries: Sequence[Entry]) -> None:

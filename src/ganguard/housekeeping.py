@@ -17,7 +17,7 @@ from ganguard import commands
 from ganguard.savings import Savings
 from ganguard.store import aliases, commit, interruption, removal
 from ganguard.store.commit import Checkpoint
-from ganguard.store.durable import why
+from ganguard.store.durable import reason, why
 from ganguard.store.retention import Policy
 from ganguard.store.scheduled import BackupPlan, ScheduledBackups
 from ganguard.store.shelf import Shelf
@@ -149,7 +149,7 @@ class Housekeeping:
                 try:
                     step()
                 except Exception as error:
-                    self._tell(f"Old checkpoints were not cleaned up: {_reason(error)}.")
+                    self._tell(f"Old checkpoints were not cleaned up: {reason(error)}.")
         except _GivenUpError:
             self._tell("Fixed names and old checkpoints are left as they are until the next start.")
             raise
@@ -174,8 +174,8 @@ class Housekeeping:
         if newest is None or not newest.unsynced:
             return True
         name, folder = newest.head.path.name, newest.head.path.parent
-        if reason := commit.synced(folder):
-            self._tell(f"{folder} can still not be flushed ({reason}): a power cut may undo {name}; older ones stay.")
+        if failure := commit.synced(folder):
+            self._tell(f"{folder} can still not be flushed ({failure}): a power cut may undo {name}; older ones stay.")
             return False
         with self._lock:
             if self._newest is newest:
@@ -201,7 +201,7 @@ class Housekeeping:
             if backups.make(checkpoint.head):
                 self._savings.backed_up(checkpoint.bytes, time.monotonic() - began)
         except Exception as error:
-            self._tell(f"No backup of {checkpoint.head.path}: {_reason(error)}.")
+            self._tell(f"No backup of {checkpoint.head.path}: {reason(error)}.")
         finally:
             self._copying = None
 
@@ -219,7 +219,3 @@ class Housekeeping:
     def _tell(self, text: str) -> None:
         if text not in self._told:
             self._told.append(text)
-
-
-def _reason(error: Exception) -> str:
-    return why(error) if isinstance(error, OSError) else f"{error}".rstrip(".") or type(error).__name__

@@ -17,8 +17,9 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Subset
 
 from ganguard import streams
 from ganguard.inspection import sampler_generators
-from ganguard.protection.handover import Handed, failing_in_words
-from ganguard.protection.workers import WatchedLoader, WorkerInit
+from ganguard.protection import workers
+from ganguard.protection.handover import failing_in_words
+from ganguard.protection.workers import WatchedLoader
 
 Key = tuple[int, int, Any]  # (epoch, position in the epoch, index), so that workers may outlive an epoch
 _CHUNK = 1 << 16  # how many indices are drawn from a sampler at a time
@@ -145,15 +146,8 @@ class ExactLoader:
         return DataLoader(
             _Items(loader.dataset, self._seed),
             **sampling,
-            num_workers=loader.num_workers,
-            collate_fn=Handed(loader.collate_fn),
-            pin_memory=loader.pin_memory,
-            timeout=loader.timeout,
-            worker_init_fn=WorkerInit(loader.worker_init_fn),
-            multiprocessing_context=loader.multiprocessing_context,
             generator=self._generator,
-            prefetch_factor=loader.prefetch_factor,
-            persistent_workers=loader.persistent_workers,
+            **workers.options(loader),
         )
 
     @property

@@ -19,7 +19,7 @@ from ganguard.snapshot import File
 from ganguard.store import commit, envelope, runfile
 from ganguard.store.catalog import Entry
 from ganguard.store.commit import Checkpoint
-from ganguard.store.durable import free_bytes, make_folder, why
+from ganguard.store.durable import free_bytes, make_folder, reason
 from ganguard.store.envelope import HashingFile
 from ganguard.store.lock import Lock
 from ganguard.store.runfile import Run
@@ -172,9 +172,7 @@ def _verify(saved: Checkpoint) -> str:
 def _as_failure(error: Exception, expected: int) -> SaveFailed:
     if isinstance(error, SaveFailed):
         return error
-    if isinstance(error, OSError):
-        return SaveFailed(why(error), needed=expected)
-    return SaveFailed(f"{error}".rstrip(".") or type(error).__name__, needed=expected)
+    return SaveFailed(reason(error), needed=expected)
 
 
 class _Progress:

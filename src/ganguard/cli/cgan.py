@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganguard.cli import options, running
-from ganguard.errors import NoCheckpoint, UsageError
+from ganguard.errors import UsageError
 from ganguard.reports import console
-from ganguard.store import resume
 from ganguard.store.resume import Request
 from ganguard.training import run_names, runs_beside
 from ganguard.training.cgan_config import NOT_OF_THE_RUN, CganConfig
@@ -99,11 +98,7 @@ def _work(argv: Sequence[str] | None, prog: str) -> int:
 
 def _recorded(asked: CganConfig, folder: Path, request: Request) -> dict[str, Any]:
     """The settings of the checkpoint that training will go on from: they hold where nothing else was typed."""
-    try:
-        with running.loading_libraries():  # it takes torch where the settings do not fit into a summary
-            start, settings = resume.settings(folder, request)
-    except NoCheckpoint as error:
-        raise NoCheckpoint(*error.lines, *runs_beside.conditional_beside(asked, folder)) from error
+    start, settings = running.settings_of(folder, request, lambda: runs_beside.conditional_beside(asked, folder))
     return options.recorded(CganConfig, settings, NOT_OF_THE_RUN, start)
 
 

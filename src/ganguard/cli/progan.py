@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ganguard import commands
 from ganguard.cli import options, running
 from ganguard.cli.constants import edited
-from ganguard.errors import NoCheckpoint, UsageError
+from ganguard.errors import UsageError
 from ganguard.reports import console
-from ganguard.store import resume
 from ganguard.store.resume import Request
 from ganguard.store.shelf import Shelf
 from ganguard.training import runs_beside
@@ -134,11 +133,8 @@ def _request(config: ProganConfig, typed: Mapping[str, Any], *, branch: bool) ->
 
 def _recorded(asked: ProganConfig, request: Request) -> dict[str, Any]:
     """The settings of the checkpoint that training will go on from: they hold where nothing else was asked for."""
-    try:
-        with running.loading_libraries():  # it takes torch where the settings do not fit into a summary
-            start, settings = resume.settings(Shelf(Path(asked.weights_dir), asked.layout), request)
-    except NoCheckpoint as error:
-        raise NoCheckpoint(*error.lines, *runs_beside.progressive_beside(asked)) from error
+    shelf = Shelf(Path(asked.weights_dir), asked.layout)
+    start, settings = running.settings_of(shelf, request, lambda: runs_beside.progressive_beside(asked))
     return options.recorded(ProganConfig, settings, NOT_OF_THE_RUN, start)
 
 

@@ -7,11 +7,17 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
-from ganguard.errors import EXIT_SIGNAL_BASE, EXIT_USAGE, GanguardError, UsageError
+from ganguard.errors import EXIT_SIGNAL_BASE, EXIT_USAGE, GanguardError, NoCheckpoint, UsageError
 from ganguard.protection import early
 from ganguard.reports import console
+from ganguard.store import resume
+from ganguard.store.catalog import Entry
 from ganguard.store.durable import why
+from ganguard.store.resume import Request
+from ganguard.store.shelf import Shelf
 
 _SPINS = "1000"  # of 300,000: docs/measured.md
 
@@ -55,6 +61,24 @@ def loading_libraries() -> Iterator[None]:
             yield
     except ModuleNotFoundError as error:
         raise UsageError(f"{error.name} is missing. Install it with: pip install 'ganguard[trainers]'") from error
+
+
+def settings_of(
+    where: Path | Shelf, request: Request, beside: Callable[[], list[str]]
+) -> tuple[Entry | None, dict[str, Any]]:
+    """The checkpoint that training will go on from, and its settings: they hold where nothing else was asked for.
+
+    Args:
+        beside: lines about the other runs that lie there.
+
+    Raises:
+        CheckpointError: as ``resume.settings``; where there is no checkpoint it names the runs that have one.
+    """
+    try:
+        with loading_libraries():  # it takes torch where the settings do not fit into a summary
+            return resume.settings(where, request)
+    except NoCheckpoint as error:
+        raise NoCheckpoint(*error.lines, *beside()) from error
 
 
 def flush(stream: object) -> None:

@@ -45,24 +45,24 @@ class WorkerInit:
                 self._inner(worker)
 
 
+def options(loader: DataLoader[Any]) -> dict[str, Any]:
+    """What makes another loader's workers those of ``loader``, watched: all but data set, order and generator."""
+    return {
+        "num_workers": loader.num_workers,
+        "collate_fn": handover.Handed(loader.collate_fn),
+        "pin_memory": loader.pin_memory,
+        "timeout": loader.timeout,
+        "worker_init_fn": WorkerInit(loader.worker_init_fn),
+        "multiprocessing_context": loader.multiprocessing_context,
+        "prefetch_factor": loader.prefetch_factor,
+        "persistent_workers": loader.persistent_workers,
+    }
+
+
 def watched(loader: DataLoader[Any]) -> WatchedLoader:
     """A loader like this one over an iterable data set, whose workers are watched."""
-    return WatchedLoader(
-        DataLoader(
-            handover.Stream(loader.dataset),
-            batch_size=loader.batch_size,
-            drop_last=loader.drop_last,
-            num_workers=loader.num_workers,
-            collate_fn=handover.Handed(loader.collate_fn),
-            pin_memory=loader.pin_memory,
-            timeout=loader.timeout,
-            worker_init_fn=WorkerInit(loader.worker_init_fn),
-            multiprocessing_context=loader.multiprocessing_context,
-            generator=loader.generator,
-            prefetch_factor=loader.prefetch_factor,
-            persistent_workers=loader.persistent_workers,
-        )
-    )
+    again = {"batch_size": loader.batch_size, "drop_last": loader.drop_last, "generator": loader.generator}
+    return WatchedLoader(DataLoader(handover.Stream(loader.dataset), **again, **options(loader)))
 
 
 def _report_unless_broken_off(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

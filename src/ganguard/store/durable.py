@@ -255,6 +255,11 @@ def why(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+def reason(error: Exception) -> str:
+    """Any error in words that go on within a sentence."""
+    return why(error) if isinstance(error, OSError) else f"{error}".rstrip(".") or type(error).__name__
+
+
 if sys.platform == "win32":
     import ctypes
     from ctypes import wintypes

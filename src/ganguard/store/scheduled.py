@@ -12,7 +12,7 @@ from ganguard.errors import GanguardError, UsageError
 from ganguard.store import removal
 from ganguard.store.backup import TAG, back_up
 from ganguard.store.catalog import Catalog, Entry, newest_first
-from ganguard.store.durable import why
+from ganguard.store.durable import reason
 from ganguard.store.removal import backups
 from ganguard.store.shelf import Shelf
 
@@ -84,7 +84,7 @@ class ScheduledBackups:
         try:
             copy = back_up(entry.path, self.plan.folder, word=WORD)[-1]
         except (OSError, GanguardError) as error:
-            self._say(f"No backup in {self.plan.folder}: {_reason(error)}. It is tried again in 10 min.")
+            self._say(f"No backup in {self.plan.folder}: {reason(error)}. It is tried again in 10 min.")
             self._due_at = time.monotonic() + _RETRY_S
             return False
         self._due_at = time.monotonic() + self.plan.every_s
@@ -92,7 +92,7 @@ class ScheduledBackups:
         try:
             self._let_go(copy)
         except (OSError, GanguardError) as error:
-            self._say(f"Older backups in {self.plan.folder} were not removed: {_reason(error)}.")
+            self._say(f"Older backups in {self.plan.folder} were not removed: {reason(error)}.")
         return True
 
     def _left_s(self) -> float:
@@ -120,7 +120,3 @@ class ScheduledBackups:
                     stuck = error
         if stuck is not None:
             raise stuck
-
-
-def _reason(error: Exception) -> str:
-    return why(error) if isinstance(error, OSError) else f"{error}".rstrip(".")

@@ -203,10 +203,6 @@ class Catalog:
         wanting = (e for e in self.heads if e.summary and entry.digest in {c.digest for c in e.summary.companions})
         return next(wanting, entry)
 
-    def bytes_of(self, head: Entry) -> int:
-        """What a checkpoint takes on disk, its companions too."""
-        return head.size + sum(companion.size for companion in self.companions(head))
-
     @functools.cached_property
     def heads(self) -> list[Entry]:
         """Checkpoints that look whole, their companions too."""

@@ -8,7 +8,6 @@ folder are no part of it: copied, moved or restored images are the same ones.
 
 from __future__ import annotations
 
-import unicodedata
 import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import xxhash
 
-from ganguard.data.sources import Entry, FolderSource, Source, name_bytes
+from ganguard.data.sources import Entry, FolderSource, Source, name_bytes, nfc
 
 _IMAGES = 32
 _PIECES, _PIECE = 4, 16_384  # of a file's content, and the bytes of one: scans may take hundreds of megabytes
@@ -77,7 +76,7 @@ class Sketch:
 
 def _hash(name: str) -> int:
     """The same for both Unicode forms of a name: systems turn one into the other."""
-    return xxhash.xxh3_64_intdigest(name_bytes(unicodedata.normalize("NFC", name)))
+    return xxhash.xxh3_64_intdigest(name_bytes(nfc(name)))
 
 
 def _checksum(source: Source, entry: Entry) -> str:

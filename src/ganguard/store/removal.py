@@ -1,7 +1,7 @@
 """The only code that deletes checkpoints.
 
-Before anything goes, one survivor is verified byte by byte, under a short lock, and what may go is decided again
-under it: a training and a manager may both be at work.
+Before anything goes, one survivor is verified byte by byte and the folder is flushed, under a short lock, and what may
+go is decided again under it: a training and a manager may both be at work, and a save may have its name just now.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def prune(
     Raises:
         DamagedCheckpoint: no survivor is good; nothing was removed.
         FolderInUse: another removal takes longer than half a minute.
+        OSError: the folder cannot be flushed; nothing was removed.
     """
     shelf = at(where)
     if dry_run or not shelf.folder.is_dir():
@@ -59,6 +60,7 @@ def prune(
         going, staying = _going(there, policy)
         if going:
             require_survivor(there, staying)
+            _sync(shelf)
         for entry in going:
             interruption.ask()
             try:
@@ -100,6 +102,7 @@ def delete(file: Path, folder: Path, *, force: bool = False) -> list[Path]:
     Raises:
         UsageError: the file is an alias, no checkpoint, or outside; or the last good one, and ``force`` is not given.
         DamagedCheckpoint: every survivor is damaged.
+        OSError: the folder cannot be flushed, or the file not removed.
     """
     require_inside(file, folder)
     shelf = shelf_of(file, folder)
@@ -114,6 +117,7 @@ def delete(file: Path, folder: Path, *, force: bool = False) -> list[Path]:
         proven_worthless = entry.state is State.INCOMPLETE or entry in home.orphans
         if not force and not proven_worthless:
             _refuse_the_last(entry, survivors)
+        _sync(home.shelf)
         _move_aliases_off(shelf, home, entry, survivors)
         gone = remove(home, entry, survivors)
         _sync(home.shelf)

@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "tests" / "exact"))
-from zygote import Process  # noqa: E402  # the path comes first
+sys.path += [str(ROOT / "tests" / folder) for folder in ("exact", "helpers")]
+from zygote import Process  # noqa: E402  # the paths come first
 
 SCRIPT = ROOT / "progan_local.py"
 TINY = [

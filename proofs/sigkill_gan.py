@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path += [str(ROOT / "tests" / "cli"), str(ROOT / "tests" / "exact")]
+sys.path += [str(ROOT / "tests" / folder) for folder in ("cli", "exact", "helpers")]
 from typed import differences  # noqa: E402  # the paths come first
 from zygote import Process, Zygote  # noqa: E402  # likewise
 

@@ -1,5 +1,9 @@
-"""Criterion 3 for a loop that is not ours: ``python proofs/sigkill_guard.py 200`` kills that many runs at random."""
+"""Runs of a loop that is not ours, each killed with SIGKILL at random instants; see tests/crash/test_guard_kill.py.
 
+python proofs/sigkill_guard.py --runs 200
+"""
+
+import argparse
 import os
 import subprocess
 import sys
@@ -8,6 +12,8 @@ from pathlib import Path
 TEST = Path(__file__).parents[1] / "tests" / "crash" / "test_guard_kill.py"
 
 if __name__ == "__main__":
-    count = sys.argv[1] if len(sys.argv) > 1 else "200"
-    words = [sys.executable, "-m", "pytest", "-q", str(TEST)]
-    sys.exit(subprocess.run(words, env={**os.environ, "GANGUARD_KILLS": count}, check=False).returncode)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=200)
+    environment = {**os.environ, "GANGUARD_KILLS": str(parser.parse_args().runs)}
+    words = [sys.executable, "-m", "pytest", "-q", "--timeout", "0", str(TEST)]
+    sys.exit(subprocess.run(words, env=environment, check=False).returncode)

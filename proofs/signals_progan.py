@@ -36,7 +36,7 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-sys.path += [str(ROOT / "tests" / "cli"), str(ROOT / "tests" / "exact")]
+sys.path += [str(ROOT / "tests" / folder) for folder in ("cli", "exact", "helpers")]
 from typed import differences  # noqa: E402  # likewise
 from zygote import Process, Zygote  # noqa: E402  # likewise
 

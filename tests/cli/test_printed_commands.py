@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from systems import remove, remove_tree
 from typed import REPOSITORY
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
@@ -55,7 +56,7 @@ def refusal(where, **asked):
 
 def of_another_script(path, value=1.0):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
+    remove(path, missing_ok=True)
     torch.save({"state_dict": {"weight": torch.full((2,), value)}}, path)
 
 
@@ -125,7 +126,7 @@ def test_of_another_runs_checkpoint_under_the_fixed_name(shelf, tmp_path):
     begun(other, epochs=5)
     begun(shelf)
     for name in shelf.pair.aliases:
-        (shelf.folder / name).unlink()
+        remove(shelf.folder / name)
         shutil.copy(other.folder / name, shelf.folder / name)
     _, _, told = start(shelf)
     offered = [line for line in told if "Of another run" in line]
@@ -167,7 +168,7 @@ def test_back_to_the_newest_by_its_fixed_name(shelf):
 
 def test_a_damaged_fixed_name_means_the_newest_good_one(folder):
     begun(folder)
-    (folder / "latest_checkpoint.pth").unlink()
+    remove(folder / "latest_checkpoint.pth")
     (folder / "latest_checkpoint.pth").write_bytes(b"torn")
     assert obey(folder, ["--checkpoint-path", str(folder / "latest_checkpoint.pth")])[0].start.summary.epoch == 2
 
@@ -244,7 +245,7 @@ def test_progan_goes_on_from_older_files_under_its_fixed_names_by_the_command_it
     for word in ("generator", "critic"):
         held = torch.load(weights / f"{word}_emoji_local.pth", weights_only=True)
         torch.save({key: held[key] for key in ("state_dict", "optimizer")}, f"{word}.pth")
-    shutil.rmtree(weights)
+    remove_tree(weights)
     weights.mkdir()
     for word in ("generator", "critic"):
         shutil.move(f"{word}.pth", weights / f"{word}_emoji_local.pth")

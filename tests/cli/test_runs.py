@@ -18,6 +18,7 @@ import pytest
 import torch
 import xxhash
 from PIL import Image
+from systems import remove, remove_tree
 
 from ganguard.cli import cgan, progan
 from ganguard.store import envelope, runfile
@@ -129,7 +130,7 @@ def test_one_name_and_other_images_stop_with_two_commands_that_say_which_is_mean
     assert images_seen(trained, name) == 48
     assert images_seen(trained, "cats") == 24
 
-    shutil.rmtree(trained / "weights")
+    remove_tree(trained / "weights")
     (trained / "kept").rename(trained / "weights")
     code, said = type_(printed(text, "To go on with it on these images"))
     assert (code, "resumed from step 4" in said) == (0, True), said
@@ -204,9 +205,9 @@ def test_a_run_without_a_sketch_is_not_trained_on_with_another_folders_images(tr
     assert code == 3
     assert type_(printed(text, "To begin a run of its own on them"))[0] == 0
     (trained / "a" / "cats").rename(trained / "cats")  # moved: nothing speaks against it
-    (trained / "weights" / "run_b_cats.json").unlink()
+    remove(trained / "weights" / "run_b_cats.json")
     for path in trained.glob("weights/**/*b_cats*"):
-        path.unlink()
+        remove(path)
     code, text = type_("--data-dir", "cats", *TINY, "1,2")
     assert (code, "resumed from step" in text) == (0, True), text
 
@@ -218,7 +219,7 @@ def forget_sketches(weights):
         about["config"] = {key: value for key, value in about["config"].items() if key != "_images"}
         text = json.dumps(about, separators=(",", ":")).encode()
         footer = b"\n%s %05d %s" % (envelope.MAGIC, len(text), xxhash.xxh3_128_hexdigest(text).encode())
-        path.unlink()  # a link's other names keep what they have
+        remove(path)  # a link's other names keep what they have
         length = struct.pack("<H", len(text) + len(footer))
         path.write_bytes(data[: about["bytes"] - 2] + length + text + footer)
         assert "config" in envelope.verify(path)
@@ -242,7 +243,7 @@ def test_several_runs_on_one_folder_ask_which_is_meant(trained, type_):
         assert code == 0, text
         assert "On these very images: cats (in epoch 2" in text  # a name that is typed says enough
     for path in trained.glob("weights/**/*cats*"):
-        path.unlink()
+        remove(path)
     code, text = type_("--data-dir", "a/cats", *TINY, "1,1")
     assert code == 3
     code, said = type_(re.search(r"^  two \(.*\):  (.*)$", text, re.MULTILINE)[1])
@@ -276,7 +277,7 @@ def test_a_new_run_beside_backups_names_them(trained, type_):
     (trained / "checkpoint_backups").mkdir()
     shutil.copy(trained / "weights/generator_cats_local.pth", trained / "checkpoint_backups/g.pth")
     shutil.copy(trained / "weights/critic_cats_local.pth", trained / "checkpoint_backups/c.pth")
-    shutil.rmtree(trained / "weights")
+    remove_tree(trained / "weights")
     code, text = type_("--data-dir", "a/cats", *TINY, "1,2")
     assert code == 0, text
     option = printed(text, "A whole one lies elsewhere")

@@ -1,7 +1,6 @@
 """Law 8 in somebody else's loop: a failing save never ends a healthy run, and is never hidden."""
 
 import contextlib
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from stores import let_everybody_in, needs_root
-from systems import needs_posix
+from systems import needs_posix, remove_tree
 
 SCRIPT = """
 import sys, time
@@ -115,7 +114,7 @@ def test_a_folder_that_vanishes(zygote, tmp_path):
     """Made anew, locked anew, and the next start finds its way."""
     process = start(zygote, tmp_path, tmp_path / "ck", 3, waits=[2])
     process.until("tail 2")
-    shutil.rmtree(tmp_path / "ck")
+    remove_tree(tmp_path / "ck")
     (tmp_path / "wait_2").unlink()
     assert process.wait() == 0, process.output()
     assert "has vanished" in process.output()

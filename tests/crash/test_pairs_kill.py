@@ -16,6 +16,7 @@ sys.path.append(str(Path(__file__).parents[1] / "exact"))
 sys.path.append(str(Path(__file__).parent))
 from loops import journal, same
 from stores import archive, part, save_on_shelf, start, summary, tree
+from systems import remove_tree
 from test_store_kill import NAMES, killed_at_each, needs_strace
 
 from ganguard.store import commit, durable, envelope, names
@@ -56,7 +57,7 @@ def test_law_1_killed_at_any_system_call_of_a_save_beside_another_run(tmp_path):
     shelf = Shelf(folder, Pair(name="DRUSEN"))
 
     def prepare():
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         marker.unlink(missing_ok=True)
         shutil.copytree(template, folder, copy_function=shutil.copy2)
 
@@ -97,7 +98,7 @@ def test_law_1_killed_between_the_two_files_of_the_first_save_it_begins_anew_and
 
     def prepare():
         nonlocal run
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         run = start(shelf)[0].run.run
         (folder / "run").write_text(run)
 

@@ -18,7 +18,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from stores import archive, damage, python, save, save_pair, start, tree
-from systems import remove
+from systems import remove, remove_tree
 
 from ganguard.store import durable, envelope, names, resume, runfile
 from ganguard.store.catalog import Catalog
@@ -82,7 +82,7 @@ def test_law_1_killed_at_any_system_call_of_a_save(tmp_path, kind, calls):
     saving = save_pair if kind == "pair" else save
 
     def prepare():
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         marker.unlink(missing_ok=True)
         for epoch in (1, 2):
             saving(folder, epoch)
@@ -178,7 +178,7 @@ def test_law_9_killed_at_any_system_call_of_a_start_the_same_command_finishes_it
     }[asked]
 
     def prepare():
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         shutil.copytree(template, folder, copy_function=shutil.copy2)
 
     prepare()
@@ -208,7 +208,7 @@ def test_law_9_killed_in_a_start_afresh_the_plain_command_never_mixes_two_runs(t
     folder = tmp_path / "checkpoints"
 
     def prepare():
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         run = start(folder)[0].run
         for epoch in (1, 2, 3):
             save(folder, epoch, run=run.run)

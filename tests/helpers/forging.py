@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from systems import remove
 
 from ganguard.store import envelope
 
@@ -27,7 +28,7 @@ def forge(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) 
 def seal(path: Path, data: bytes, summary: dict[str, Any]) -> Path:
     """Bytes and a summary under a digest of their own."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
+    remove(path, missing_ok=True)
     with path.open("wb", buffering=0) as file:
         hashed = envelope.HashingFile(file)
         hashed.write(data)

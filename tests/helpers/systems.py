@@ -67,15 +67,16 @@ def send(pid: int, number: int) -> None:
     os.kill(pid, signal.CTRL_BREAK_EVENT if WINDOWS and number == STOP else number)
 
 
-def remove(path: Path) -> None:
+def remove(path: Path, *, missing_ok: bool = False) -> None:
     """Remove a file that may be read-only, which Windows refuses."""
-    if WINDOWS:
+    if WINDOWS and path.exists():
         path.chmod(0o666)
-    path.unlink()
+    path.unlink(missing_ok=missing_ok)
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder with everything in it, read-only files too."""
+    """Remove a folder with everything in it, read-only files too. There need not be one."""
     for path in folder.rglob("*") if WINDOWS else ():
         path.chmod(0o666)
-    shutil.rmtree(folder)
+    if folder.exists():
+        shutil.rmtree(folder)

@@ -22,6 +22,7 @@ import torch
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from generators import networks, spec
 from stores import needs_root, small_disk
+from systems import remove_tree
 
 import ganguard
 from ganguard.errors import NoCheckpoint, SaveFailed
@@ -123,7 +124,7 @@ def test_killed_at_any_file_operation_there_is_the_old_pair_or_the_new_one(tmp_p
     new = content(tmp_path / "new")
 
     def prepare():
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         shutil.copytree(template, folder)
 
     points = 0
@@ -158,7 +159,7 @@ def test_killed_while_mending_the_next_mend_finishes(tmp_path):
         shutil.copy(tmp_path / "new" / name, half / f"{name}.new")
 
     def prepare():
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         shutil.copytree(half, folder)
 
     points = 0
@@ -188,7 +189,7 @@ def test_killed_while_a_pair_is_set_aside_both_are_whole_in_the_end(tmp_path):
     old = content(template)
 
     def prepare():
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         shutil.copytree(template, folder)
 
     points = 0

@@ -21,6 +21,7 @@ sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from forging import forge, nested, places, put, seal, wrong_values
 from generators import save_cgan
 from stores import summary
+from systems import remove, remove_tree
 
 from ganguard import Guard, load_generator
 from ganguard.cli import cgan, checkpoints
@@ -55,7 +56,7 @@ def trained(tmp_path, monkeypatch):
     """A run with one checkpoint; the disk is not waited for."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     train(tmp_path / "run", 1)
-    (tmp_path / "run/latest_checkpoint.pth").unlink()
+    remove(tmp_path / "run/latest_checkpoint.pth")
     return tmp_path / "run/checkpoint_epoch_001.pth"
 
 
@@ -80,7 +81,7 @@ def test_law_6_no_value_anywhere_in_a_checkpoint_ends_a_resume_in_a_traceback(tr
         if name == "deep":
             continue  # torch cannot write it
         case = tmp_path / "case"
-        shutil.rmtree(case, ignore_errors=True)
+        remove_tree(case)
         shutil.copytree(trained.parent, case)
         change = functools.partial(put_into, which, place, values[name])
         forge(case / trained.name, change)

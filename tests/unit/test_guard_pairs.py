@@ -369,7 +369,7 @@ def test_a_critic_whose_generator_somebody_removed_is_told_truly(weights):
     weights.stopped(step=7)
     for name in ("EMERGENCY_generator_*.pth", "generator_*_local.pth"):
         (gone,) = weights.folder.glob(name)
-        gone.unlink()
+        remove(gone)
     weights.said.clear()
     weights.run(epochs=2)
     (told,) = weights.told("is a second file whose first is not there: removed, or never written")

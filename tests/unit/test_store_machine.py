@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from stores import archive, damage, part, start, summary
+from systems import remove_tree
 
 from ganguard.errors import CheckpointError, DamagedCheckpoint, NoCheckpoint
 from ganguard.store import aliases, commit, durable, names, resume
@@ -43,7 +43,7 @@ class Folder(RuleBasedStateMachine):
         self.start()
 
     def teardown(self):
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_tree(self.folder)
 
     # What is really there.
 

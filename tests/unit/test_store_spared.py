@@ -15,6 +15,7 @@ from torch import nn
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from forging import forge, put
 from stores import damage, finished, python, save
+from systems import remove
 
 from ganguard import Guard, load_generator
 from ganguard.cli import cgan, checkpoints
@@ -43,7 +44,7 @@ def many_names(tmp_path, monkeypatch):
     Path("table.csv").write_text("\n".join(rows))
     words = ["--data", "images", "--attributes", "table.csv", "--channels", "1", "--sample-every", "0", "--epochs", "1"]
     assert cgan.main([*words, *SMALL]) == 0
-    Path("checkpoints/latest_checkpoint.pth").unlink()  # the newest there is under its own name only
+    remove(Path("checkpoints/latest_checkpoint.pth"))  # the newest there is under its own name only
     return Path("checkpoints/checkpoint_epoch_001.pth")
 
 
@@ -73,7 +74,7 @@ def test_a_damaged_newest_checkpoint_is_stepped_over_where_the_settings_are_in_t
     words = ["--epochs", "2"]
     assert cgan.main(words) == 0
     damage(Path("checkpoints/checkpoint_epoch_002.pth"))
-    Path("checkpoints/latest_checkpoint.pth").unlink()
+    remove(Path("checkpoints/latest_checkpoint.pth"))
     capsys.readouterr()
     assert cgan.main(words) == 0
     said = capsys.readouterr().out

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train train-progan test test-windows check clean
+.PHONY: train train-progan test test-windows clean
 
 train: .venv/trainers  ## train on the built-in images; Ctrl+C, and the same command goes on
 	@GANGUARD_COMMAND="make train$(if $(ARGS), ARGS='$(ARGS)')" $(BIN)/python gan.py $(ARGS)
@@ -16,13 +16,15 @@ test: .venv/dev  ## linters, types, tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 WINDOWS_TESTS ?= tests/unit tests/exact tests/crash tests/cli
+JOBS ?= 2
 test-windows:  ## the tests in a Windows Python under Wine; hours, see docs/windows.md
 	PYTHON=$(PYTHON) tests/windows/make_python.sh .windows
 	PYTHONPATH='Z:$(subst /,\,$(CURDIR))\src' OMP_NUM_THREADS=1 .windows/winpy -m pytest \
-		-rs --color no -p no:cacheprovider -p no:faulthandler -n 2 --dist worksteal --timeout 1500 $(WINDOWS_TESTS) $(ARGS)
+		-rs --color no -p no:cacheprovider -p no:faulthandler -n $(JOBS) --dist worksteal --timeout 1500 $(WINDOWS_TESTS) $(ARGS)
 
 .venv/trainers: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -1,8 +1,11 @@
 """Requests to stop: where the flag goes, where a wait is broken off, where nothing happens."""
 
+import contextlib
+import functools
 import gc
 import os
 import signal
+import socket
 import threading
 import time
 import weakref
@@ -98,22 +101,30 @@ def test_ignored_signals_stay_ignored(said):
         signal.signal(number, before)
 
 
-def test_an_event_loop_that_listened_before_still_hears(said):
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_an_event_loop_that_listened_before_still_hears(said, kind):
     """A notebook's: bytes are passed on, and its descriptor is put back."""
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    before = signal.set_wakeup_fd(writing)
-    try:
-        requests = StopRequests(said.append, str)
-        requests.listen()
-        signal.raise_signal(signal.SIGTERM)
-        assert os.read(reading, 1) == bytes([signal.SIGTERM])
-        requests.close()
-        assert signal.set_wakeup_fd(before) == writing
-    finally:
-        signal.set_wakeup_fd(before)
-        os.close(reading)
-        os.close(writing)
+    with contextlib.ExitStack() as ends:
+        if kind == "pipe":
+            reading, writing = os.pipe()
+            ends.callback(os.close, reading)
+            ends.callback(os.close, writing)
+            os.set_blocking(writing, False)
+            read = functools.partial(os.read, reading)
+        else:
+            ours, theirs = (ends.enter_context(end) for end in socket.socketpair())
+            theirs.setblocking(False)
+            writing, read = theirs.fileno(), ours.recv
+        before = signal.set_wakeup_fd(writing)
+        try:
+            requests = StopRequests(said.append, str)
+            requests.listen()
+            signal.raise_signal(signal.SIGTERM)
+            assert read(1) == bytes([signal.SIGTERM])
+            requests.close()
+            assert signal.set_wakeup_fd(before) == writing
+        finally:
+            signal.set_wakeup_fd(before)
 
 
 def test_a_guard_that_is_over_is_not_kept_alive(said):

@@ -90,20 +90,29 @@ def _end():
     KERNEL.TerminateProcess(ctypes.c_void_p(-1), STATUS_CONTROL_C_EXIT)
 
 
+def _deliver(event):
+    """The first of a process group ignores every event under Wine; on Windows, Ctrl+C alone."""
+    peb = ctypes.windll.ntdll.RtlGetCurrentPeb
+    peb.restype = ctypes.c_void_p
+    parameters = ctypes.c_void_p.from_address(peb() + 0x20).value
+    console_flags = ctypes.c_uint.from_address(parameters + 0x18)  # 1: Ctrl+C is ignored
+    before, console_flags.value = console_flags.value, 0
+    KERNEL.CtrlRoutine(ctypes.c_void_p(event))
+    console_flags.value = before
+
+
 def _listen():
     KERNEL.CreateEventW.restype = ctypes.c_void_p
     keys = {"break": CTRL_BREAK, "close": CTRL_CLOSE}
     events = [KERNEL.CreateEventW(None, False, False, f"ctrl-{key}-{os.getpid()}") for key in keys]
     handles = (ctypes.c_void_p * len(events))(*events)
-    # As the first of a process group it would ignore every event; on Windows, Ctrl+C alone.
-    KERNEL.SetConsoleCtrlHandler(None, False)
     for handler in (_as_the_system, _as_the_c_library):  # the last one registered is asked first
         KERNEL.SetConsoleCtrlHandler(handler, True)
 
     def wait():
         while True:
             event = list(keys.values())[KERNEL.WaitForMultipleObjects(len(handles), handles, False, 0xFFFFFFFF)]
-            routine = threading.Thread(target=KERNEL.CtrlRoutine, args=[ctypes.c_void_p(event)], daemon=True)
+            routine = threading.Thread(target=_deliver, args=[event], daemon=True)
             routine.start()  # a thread for each event, as on Windows
             if event == CTRL_CLOSE:
                 routine.join(CLOSING_S)

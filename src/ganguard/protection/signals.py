@@ -25,6 +25,7 @@ from ganguard.errors import EXIT_NOT_SAVED, EXIT_SIGNAL_BASE
 from ganguard.protection import children, early, windows
 from ganguard.reports import console
 
+_PRESSED = (signal.SIGINT, getattr(signal, "SIGBREAK", signal.SIGINT))  # keys; Windows' Ctrl+Break is one too
 _PRESSES_TO_LEAVE = 3
 _WITHIN_S = 2.0
 _REMINDER_S = 30.0
@@ -180,7 +181,7 @@ class StopRequests:
         """An event loop (a notebook's) may have been listening before us."""
         if self._previous_wakeup >= 0:
             with contextlib.suppress(OSError):
-                os.write(self._previous_wakeup, numbers)
+                windows.write_wakeup(self._previous_wakeup, numbers)
 
     def _react(self, number: int) -> None:
         now = time.monotonic()
@@ -189,7 +190,7 @@ class StopRequests:
             just_written = now - self._wrote_at < _LATE_S
             if writing is not None or just_written:
                 self._presses = []
-            elif number == signal.SIGINT:
+            elif number in _PRESSED:
                 self._presses = [t for t in self._presses if now - t < _WITHIN_S] + [now]
             if len(self._presses) >= _PRESSES_TO_LEAVE:
                 self._leave(number)

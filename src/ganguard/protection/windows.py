@@ -1,11 +1,12 @@
 """What a console does to processes on Windows: Ctrl+C reaches all of them, and a closed window ends them.
 
-Everywhere else these do nothing: there are signals for it.
+Everywhere else there are signals for it, and nothing is to be done.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,8 +15,12 @@ if sys.platform == "win32":
     import _winapi
     import ctypes
     import signal
+    import socket
     from multiprocessing import popen_spawn_win32
     from typing import Any
+
+    _spawning: Any = popen_spawn_win32
+    _create_process: Any = _winapi.CreateProcess
 
     _NEW_GROUP = 0x200  # CREATE_NEW_PROCESS_GROUP
     _CLOSED, _LOGOFF, _SHUTDOWN = 2, 5, 6
@@ -28,16 +33,16 @@ if sys.platform == "win32":
             return getattr(_winapi, name)
 
         def CreateProcess(self, *words: Any) -> Any:
-            return _winapi.CreateProcess(*words[:5], words[5] | _NEW_GROUP, *words[6:])
+            return _create_process(*words[:5], words[5] | _NEW_GROUP, *words[6:])
 
     @contextlib.contextmanager
     def born_deaf() -> Iterator[None]:
         """Processes that multiprocessing starts within never hear Ctrl+C; this one goes on hearing it."""
-        popen_spawn_win32._winapi = _DeafChildren()
+        _spawning._winapi = _DeafChildren()
         try:
             yield
         finally:
-            popen_spawn_win32._winapi = _winapi
+            _spawning._winapi = _winapi
 
     _listening = threading.Event()
 
@@ -62,6 +67,22 @@ if sys.platform == "win32":
         """The opposite: nothing is at risk any more."""
         _listening.clear()
 
+    def write_wakeup(descriptor: int, numbers: bytes) -> None:
+        """Write to what ``signal.set_wakeup_fd`` was given: an event loop gives a socket, which is no file here.
+
+        Raises:
+            OSError
+        """
+        try:
+            wakeup = socket.socket(fileno=descriptor)
+        except OSError:
+            os.write(descriptor, numbers)
+            return
+        try:
+            wakeup.send(numbers)
+        finally:
+            wakeup.detach()
+
 else:
 
     @contextlib.contextmanager
@@ -73,3 +94,6 @@ else:
 
     def closed_window_ends() -> None:
         pass
+
+    def write_wakeup(descriptor: int, numbers: bytes) -> None:
+        os.write(descriptor, numbers)

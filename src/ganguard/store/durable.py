@@ -151,7 +151,7 @@ def _copy_piece(reader: BinaryIO, writer: BinaryIO, start: int, count: int) -> i
     """Copy up to ``count`` bytes; returns how many, 0 where the file has become shorter."""
     if hasattr(os, "copy_file_range"):
         with contextlib.suppress(OSError):
-            if copied := os.copy_file_range(reader.fileno(), writer.fileno(), count, start, start):
+            if copied := int(os.copy_file_range(reader.fileno(), writer.fileno(), count, start, start)):
                 return copied
     reader.seek(start)
     data = reader.read(count)

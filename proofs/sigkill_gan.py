@@ -26,7 +26,7 @@ from zygote import Process, Zygote  # noqa: E402  # likewise
 BATCHES = 8  # an epoch
 SETTINGS = [
     *("--limit-images", 64, "--batch-size", 64 // BATCHES, "--width", 4, "--epochs", 8, "--threads", 1),
-    *("--autosave-batches", 2, "--sample-every", 0),
+    *("--autosave-batches", 2, "--sample-every", 0, "--fid-every", 0),
 ]
 
 

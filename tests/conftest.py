@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 sys.path.insert(0, str(Path(__file__).parent / "cli"))
 sys.path.insert(0, str(Path(__file__).parent / "exact"))
 from systems import WINE
-from zygote import Waiting, Zygote  # the path comes first
+from typed import forking  # the paths come first
+from zygote import Waiting
 
 # A suite started in the background or under nohup inherits ignored signals, which trainings respect, as they should.
 for name, usual in (("SIGINT", signal.default_int_handler), ("SIGTERM", signal.SIG_DFL), ("SIGHUP", signal.SIG_DFL)):
@@ -30,8 +31,11 @@ if WINE:  # reading files takes long there, which is nothing that a test's examp
 @pytest.fixture(scope="session")
 def zygote():
     """Shared by all tests of a session."""
-    with Zygote() if hasattr(os, "fork") else Waiting() as started:
-        yield started
+    if hasattr(os, "fork"):
+        yield forking()
+    else:
+        with Waiting() as started:
+            yield started
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from systems import STOP
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from typed import REPOSITORY, run, run_and_signal
+from typed import PROGAN, REPOSITORY, run, run_and_signal
 
 import ganguard as ganguard_package
 from ganguard.cli import progan
@@ -21,7 +21,6 @@ from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerato
 from ganguard.training.progan_config import ProganConfig
 from ganguard.training.progan_step import make_optimizers
 
-PROGAN = [sys.executable, str(REPOSITORY / "progan_local.py")]
 TINY = [
     "--limit-images", "40", "--in-channels", "4", "--z-dim", "4", "--batch-sizes", "8,8,8",
     "--progressive-epochs", "1,2,1", "--threads", "1", "--device", "cpu",

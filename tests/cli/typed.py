@@ -1,18 +1,26 @@
-"""Running the commands as a person types them: real processes, their output read line by line."""
+"""Running the commands as a person types them: real processes, their output read line by line.
+
+A training that is run to its end is forked from a process that has imported torch, where there is fork.
+"""
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 import torch
 from systems import OWN_GROUP, STOP, WINDOWS, send
+from zygote import Zygote
 
 REPOSITORY = Path(__file__).parents[2]
 GAN = [sys.executable, str(REPOSITORY / "gan.py")]
+PROGAN = [sys.executable, str(REPOSITORY / "progan_local.py")]
 MANAGER = [sys.executable, str(REPOSITORY / "checkpoint_manager.py")]
 TINY = [
     "--limit-images",
@@ -42,8 +50,22 @@ CONFIG_FREE = {
 }
 
 
+@cache
+def forking():
+    """What all tests of this process fork from."""
+    server = Zygote().__enter__()
+    atexit.register(server.__exit__)
+    return server
+
+
 def run(command, *words, cwd, env=None, timeout=120):
     """Run to the end; returns the finished process with its text output."""
+    if command in (GAN, PROGAN) and env is None and hasattr(os, "fork"):
+        with tempfile.TemporaryDirectory() as apart:
+            process = forking().start(Path(command[1]), *words, cwd=cwd, apart=Path(apart))
+            code = process.wait(timeout)
+            texts = (file.read_text(encoding="utf-8") for file in (process.log, process.errors))
+            return subprocess.CompletedProcess(command, code, *texts)
     return subprocess.run(
         [*command, *map(str, words)],
         cwd=cwd,

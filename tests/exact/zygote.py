@@ -24,16 +24,17 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 
 class Process:
-    """One script that runs; its output, both streams, is in ``log``.
+    """One script that runs; its output is in ``log``, its errors in ``errors``, which may be the same file.
 
     Args:
         ended: the exit code once it has one, or None after so many seconds.
     """
 
-    def __init__(self, ended: Callable[[float], int | None], pid: int, log: Path) -> None:
+    def __init__(self, ended: Callable[[float], int | None], pid: int, job: dict) -> None:
         self._ended = ended
         self.pid = pid
-        self.log = log
+        self.log = Path(job["log"])
+        self.errors = Path(job["errors"])
         self.code: int | None = None
 
     def wait(self, timeout: float = _TIMEOUT_S) -> int:
@@ -86,12 +87,28 @@ class Zygote:
             self._pids.discard(job["wait"])
         return answer
 
-    def start(self, script: Path, *words: object, cwd: Path, uid: int = 0, ignore: tuple[int, ...] = ()) -> Process:
+    def start(
+        self,
+        script: Path,
+        *words: object,
+        cwd: Path,
+        uid: int = 0,
+        ignore: tuple[int, ...] = (),
+        apart: Path | None = None,
+    ) -> Process:
+        """Run a script.
+
+        Args:
+            cwd: its folder, where its output goes too.
+            uid: whose process it is.
+            ignore: signals that it is started with ignored.
+            apart: another folder for the output, with the errors in a file of their own.
+        """
         self._count += 1
-        job = _job(self._count, script, words, cwd, uid, ignore)
+        job = _job(self._count, script, words, cwd, uid, ignore, apart)
         pid = self.ask(job)["pid"]
         self._pids.add(pid)
-        return Process(lambda timeout: self.ask({"wait": pid, "timeout": timeout})["code"], pid, Path(job["log"]))
+        return Process(lambda timeout: self.ask({"wait": pid, "timeout": timeout})["code"], pid, job)
 
 
 class Waiting:
@@ -119,22 +136,27 @@ class Waiting:
                 return process.wait(timeout)
             return None
 
-        return Process(ended, process.pid, Path(job["log"]))
+        return Process(ended, process.pid, job)
 
 
 def _begin(how: str) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": f"{SOURCE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    path = f"{SOURCE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    environment = {"PYTHONIOENCODING": "utf-8", **os.environ, "PYTHONPATH": path}
     own = OWN_GROUP if how == "waits" else {}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     return subprocess.Popen([sys.executable, __file__, how], text=True, env=environment, **pipes, **own)
 
 
-def _job(number: int, script: Path, words: tuple, cwd: Path, uid: int, ignore: tuple[int, ...]) -> dict:
-    log = cwd / f"output_{number}.txt"
-    log.touch()
-    log.chmod(0o666)
-    job = {"script": str(script), "words": [str(w) for w in words], "cwd": str(cwd), "log": str(log)}
-    return {**job, "uid": uid, "ignore": list(ignore)}
+def _job(
+    number: int, script: Path, words: tuple, cwd: Path, uid: int, ignore: tuple[int, ...], apart: Path | None = None
+) -> dict:
+    log = (apart or cwd) / f"output_{number}.txt"
+    errors = log.with_name(f"errors_{number}.txt") if apart else log
+    for file in (log, errors):
+        file.touch()
+        file.chmod(0o666)
+    job = {"script": str(script), "words": [str(w) for w in words], "cwd": str(cwd)}
+    return {**job, "log": str(log), "errors": str(errors), "uid": uid, "ignore": list(ignore)}
 
 
 def _warm_up() -> None:
@@ -180,10 +202,10 @@ def _code(pid: int, timeout: float) -> int | None:
 def _become(job: dict) -> None:
     if not WINDOWS:
         os.setsid()
-    output = os.open(job["log"], os.O_WRONLY | os.O_CREAT, 0o644)
+    output = os.open(job["log"], os.O_WRONLY)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
-    os.dup2(output, 2)
+    os.dup2(output if job["errors"] == job["log"] else os.open(job["errors"], os.O_WRONLY), 2)
     os.chdir(job["cwd"])
     for number in job["ignore"]:
         signal.signal(number, signal.SIG_IGN)

@@ -134,21 +134,6 @@ def _fitting(weights: Content, path: Path, parts: Mapping[str, Any]) -> str:
     return closest
 
 
-def require_related(path: Path, parts: Mapping[str, Any]) -> None:
-    """Refuse early a file of networks that have no name in common with these, whatever the shapes will be.
-
-    Raises:
-        DoesNotFit
-    """
-    loaded = body.load_file(path)
-    without_prefixes(loaded, path)
-    tables = [loaded, *(value for value in loaded.values() if isinstance(value, dict))]
-    if "progress" in loaded or any(_names(part) & set(table) for part in _modules(parts).values() for table in tables):
-        return
-    translated, _ = translate([(path, loaded)], parts, None, {})
-    raise DoesNotFit(*mismatch(parts, translated, path.name))
-
-
 def mismatch(parts: Mapping[str, Any], translated: Content, source: str) -> list[str]:
     """How an older file differs and what helps: other settings, unless the networks have no name in common."""
     lines, advice = state.differences(parts, translated), "Use the settings it was trained with."

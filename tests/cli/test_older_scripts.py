@@ -13,6 +13,8 @@ from typed import REPOSITORY, run
 
 from ganguard.cli import cgan, progan
 from ganguard.cli.constants import edited
+from ganguard.networks.cgan import build_critic, build_generator
+from ganguard.networks.cgan_spec import CganSpec
 
 
 class Classic(nn.Module):
@@ -64,6 +66,18 @@ def test_networks_that_do_not_fit_are_refused_before_the_images_are_decoded(answ
     assert "prog_blocks.0.weight 8x8x3x3 is only in the checkpoint" in text
     assert "no setting makes it fit" in text
     assert "--no-checkpoint" not in text
+    assert not Path("cache").exists()
+
+
+def test_an_older_file_of_another_width_is_refused_before_the_images_are_decoded(answer):
+    spec = CganSpec(
+        image_size=32, channels=1, width=8, latent_size=128, label_names=tuple("0123456789"), multi_label=False
+    )
+    networks = {"netG_state_dict": build_generator(spec), "netD_state_dict": build_critic(spec, spectral=True)}
+    torch.save({"epoch": 3} | {name: network.state_dict() for name, network in networks.items()}, "checkpoint.pth")
+    code, text = answer(cgan, "--checkpoint-path", "checkpoint.pth", "--width", 4, "--device", "cpu")
+    assert code == 3
+    assert "Use the settings it was trained with." in text
     assert not Path("cache").exists()
 
 

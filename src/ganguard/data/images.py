@@ -41,7 +41,7 @@ def open_images(
     label_names: Sequence[str] = (),
     root: Path | None = None,
     say: Callable[[str], None] = console.say,
-    listed: Callable[[Source, Sequence[Entry]], None] | None = None,
+    listed: Callable[[Source, Listing], None] | None = None,
 ) -> LabelledImages:
     """Open a set of labelled images, decoding it into a cache where there is none.
 
@@ -76,7 +76,7 @@ def open_images(
     source = find_source(data, root=root or cache_dir.parent / "datasets", say=tell)
     listing = _listing(source, attributes, label_names)
     if listed is not None:
-        listed(source, listing.entries)
+        listed(source, listing)
     for notice in listing.notices:
         tell(notice)
     if limit is not None:

@@ -98,7 +98,7 @@ def open_pyramid(
     max_pixels: int = MAX_PIXELS,
     root: Path | None = None,
     say: Callable[[str], None] = console.say,
-    listed: Callable[[Source, Sequence[Entry]], None] | None = None,
+    listed: Callable[[Source, Listing], None] | None = None,
 ) -> Pyramid:
     """Open a set of images without labels, decoding each once into caches of all sizes where there are none.
 
@@ -127,7 +127,7 @@ def open_pyramid(
     source = find_source(data, root=root or cache_dir.parent / "datasets", say=tell)
     listing = _listing(source)
     if listed is not None:
-        listed(source, listing.entries)
+        listed(source, listing)
     for notice in listing.notices:
         tell(notice)
     if limit is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ganguard import older, streams
+from ganguard import restoring
 from ganguard.clock import Stopwatch
 from ganguard.data import LabelledImages
 from ganguard.data.sketch import Sketch
-from ganguard.data.sources import Entry, Source
+from ganguard.data.sources import Listing, Source
 from ganguard.guard import Guard
 from ganguard.metrics import Fid, find_extractor
 from ganguard.networks.cgan import build_critic, build_generator
@@ -26,9 +26,9 @@ from ganguard.networks.presets import default_width
 from ganguard.protection import early
 from ganguard.reports import console
 from ganguard.reports.training_line import TrainingLine
-from ganguard.store import resume
 from ganguard.store.resume import Request
 from ganguard.store.scheduled import plan_of
+from ganguard.store.shelf import Shelf
 from ganguard.training import failing, run_names, runs_beside
 from ganguard.training.before import range_to_use, settings_before
 from ganguard.training.cgan_config import NOT_OF_THE_RUN, STRUCTURAL, CganConfig
@@ -71,38 +71,20 @@ class CganTraining:
         self._config = config = replace(config, pixel_range=range_to_use(config.pixel_range, self._before))
         with early.preparing(frozenset()):
             self._device = choose_device(config.device, say)
-            self._require_related()
             self._images = open_data(
                 config, cache_dir=self._root / "cache", say=say, before=self._before, listed=self._listed
             )
             self._fid = self._make_fid(say)
             self._build()
 
-    def _listed(self, source: Source, entries: Sequence[Entry]) -> None:
-        sketch = Sketch(source, entries)
+    def _listed(self, source: Source, listing: Listing) -> None:
+        """Refuse, before anything is decoded, other images and networks that do not fit."""
+        sketch = Sketch(source, listing.entries)
         if self._check is not None:
             self._check(sketch)
         self._sketch = sketch.text
-
-    def _require_related(self) -> None:
-        """Refuse an older script's file of quite other networks, before anything is decoded. Raises DoesNotFit."""
-        start = resume.plan(self._folder, self._request, verified=False).start
-        if start is not None and start.summary is None:
-            older.require_related(start.path, self._networks_for(("any", "number")))
-
-    def _networks_for(self, label_names: tuple[str, ...]) -> dict[str, torch.nn.Module]:
-        """Networks whose tensors are called as this run's, whatever its labels."""
-        config = self._config
-        spec = CganSpec(
-            image_size=config.image_size,
-            channels=config.data_channels,
-            width=config.width or default_width("cpu"),
-            latent_size=config.latent_size,
-            label_names=label_names,
-            multi_label=False,
-        )
-        with streams.kept():
-            return {"generator": build_generator(spec), "critic": build_critic(spec, spectral=self._preset.spectral)}
+        self._build_networks(listing)
+        restoring.require_older_fits(Shelf(self._folder), self._request, self._parts)
 
     def _make_fid(self, say: Callable[[str], None]) -> Fid | None:
         config = self._config
@@ -118,7 +100,7 @@ class CganTraining:
             say=say,
         )
 
-    def _build(self) -> None:
+    def _build_networks(self, listing: Listing) -> None:
         config, preset = self._config, self._preset
         torch.manual_seed(config.seed)
         self._spec = CganSpec(
@@ -126,16 +108,27 @@ class CganTraining:
             channels=config.data_channels,
             width=config.width or default_width(self._device.type),
             latent_size=config.latent_size,
-            label_names=self._images.label_names,
-            multi_label=self._images.attributes,
+            label_names=listing.label_names,
+            multi_label=bool(listing.entries[0].attributes),
         )
-        generator = build_generator(self._spec).to(self._device)
+        self._generator = build_generator(self._spec).to(self._device)
         self._critic = build_critic(self._spec, spectral=preset.spectral).to(self._device)
-        self._average = GeneratorAverage(generator)
-        self._optimizers = make_optimizers(generator, self._critic, preset)
+        self._average = GeneratorAverage(self._generator)
+        self._optimizers = make_optimizers(self._generator, self._critic, preset)
+        self._parts = {
+            "generator": self._generator,
+            "critic": self._critic,
+            "opt_g": self._optimizers[0],
+            "opt_d": self._optimizers[1],
+            "ema": self._average,
+        }
+
+    def _build(self) -> None:
+        config, preset = self._config, self._preset
         self._fixed = FixedLatents(grid_columns(self._images), latent_size=config.latent_size, seed=config.seed)
+        self._parts["fixed"] = self._fixed
         self._step = CganStep(
-            generator=generator,
+            generator=self._generator,
             critic=self._critic,
             average=self._average,
             generator_optimizer=self._optimizers[0],
@@ -145,14 +138,6 @@ class CganTraining:
             part_size=config.batch_size if config.accumulation > 1 else None,
             precision=getattr(torch, config.precision),
         )
-        self._parts = {
-            "generator": generator,
-            "critic": self._critic,
-            "opt_g": self._optimizers[0],
-            "opt_d": self._optimizers[1],
-            "ema": self._average,
-            "fixed": self._fixed,
-        }
 
     def _guard(self, line: TrainingLine) -> Guard:
         config = self._config

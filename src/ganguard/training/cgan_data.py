@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ganguard.data import AttributeTable, LabelledImages, open_images
-from ganguard.data.sources import Entry, Source
+from ganguard.data.sources import Listing, Source
 from ganguard.errors import DataError
 from ganguard.training.cgan_config import CganConfig
 
@@ -18,7 +18,7 @@ def open_data(
     cache_dir: Path,
     say: Callable[[str], None],
     before: Mapping[str, Any],
-    listed: Callable[[Source, Sequence[Entry]], None],
+    listed: Callable[[Source, Listing], None],
 ) -> LabelledImages:
     """Open them, decoding them into the cache where they are not there.
 

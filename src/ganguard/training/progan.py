@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ganguard import restoring
 from ganguard.clock import Stopwatch
 from ganguard.data import Pyramid, open_pyramid
 from ganguard.data.sketch import Sketch
-from ganguard.data.sources import Entry, Source
+from ganguard.data.sources import Listing, Source
 from ganguard.guard import Guard
 from ganguard.networks.ema import GeneratorAverage
 from ganguard.networks.progressive import ProgressiveCritic, ProgressiveGenerator, size_of
@@ -67,9 +67,7 @@ def schedule_of(config: ProganConfig, growth: Growth, *, images: int, seen: int)
     return frozen(asked, growth.begun, seen)
 
 
-def _open_data(
-    config: ProganConfig, say: Callable[[str], None], listed: Callable[[Source, Sequence[Entry]], None]
-) -> Pyramid:
+def _open_data(config: ProganConfig, say: Callable[[str], None], listed: Callable[[Source, Listing], None]) -> Pyramid:
     return open_pyramid(
         config.data_dir,
         largest=config.image_size,  # the same as long as the run lives: smaller sizes are means of it
@@ -120,8 +118,8 @@ class ProganTraining:
             restoring.require_older_fits(shelf, request, self._parts)
             self._pyramid = _open_data(config, say, self._listed)
 
-    def _listed(self, source: Source, entries: Sequence[Entry]) -> None:
-        sketch = Sketch(source, entries)
+    def _listed(self, source: Source, listing: Listing) -> None:
+        sketch = Sketch(source, listing.entries)
         if self._check is not None:
             self._check(sketch)
         self._sketch = sketch.text

@@ -7,6 +7,7 @@ Each is the leader of a session of its own, runs a script as ``__main__`` and wr
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -169,6 +170,17 @@ def _warm_up() -> None:
     torch.optim.Adam([weight]).step()  # what torch imports only then takes seconds
 
 
+def _import_for_all() -> None:
+    """What most trainings come to need: pictures, curves, event files."""
+    for name in (
+        "matplotlib.backends.backend_agg",
+        "matplotlib.figure",
+        "tensorboard.summary.writer.event_file_writer",
+        "torchvision.utils",
+    ):
+        importlib.import_module(name)
+
+
 def _serve() -> dict:
     """Answer until the input ends; returns, in a forked child, the job that it is to do."""
     for line in sys.stdin:
@@ -226,6 +238,7 @@ if __name__ == "__main__":
         print("ready", flush=True)
         todo = json.loads(sys.stdin.readline())
     else:
+        _import_for_all()
         todo = _serve()
     _become(todo)
     runpy.run_path(todo["script"], run_name="__main__")

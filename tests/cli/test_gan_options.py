@@ -26,6 +26,10 @@ WRONG = {
     "an empty folder": (["--data", "empty"], 2, "empty"),
     "one class only": (["--data", "one"], 2, "one class"),
     "no such weights": (["--fid-every", "1", "--fid-weights", "nowhere.pth"], 2, "nowhere.pth"),
+    "nothing at all": ([""], 2, "unrecognized arguments"),
+    "nobody's home": (["--data", "~nobody-of-that-name"], 2, "no folder '~nobody-of-that-name'"),
+    "a bare name that is not there": (["--config", "b.toml", "--checkpoint-path", "x.pth"], 3, "elsewhere/checkpoints"),
+    "a list for a number": (["--config", "list.toml"], 2, "seed takes a whole number"),
     "a size between": (["--image-size", "48"], 2, "48"),
 }
 
@@ -41,6 +45,8 @@ def folder(tmp_path_factory):
         for number in range(4):
             Image.new("RGB", (32, 32), (60 * number, 0, 0)).save(folder / place / f"{number}.png")
     (folder / "faces.csv").write_text("image_id,Smiling\n0.png,1\n1.png,-1\n2.png,1\n3.png,-1\n")
+    (folder / "b.toml").write_text('run_dir = "elsewhere"')
+    (folder / "list.toml").write_text("seed = [1]")
     (folder / "nohead.csv").write_text("0.png,1,1\n1.png,-1,1\n2.png,1,-1\n3.png,-1,-1\n")
     return folder
 

@@ -238,7 +238,7 @@ def train(tmp_path, monkeypatch, capfd):
     return answer
 
 
-def test_progan_goes_on_from_older_files_under_its_fixed_names_by_the_command_it_prints(train):
+def test_progan_goes_on_from_older_files_under_its_fixed_names_by_the_command_it_prints(train, capfd):
     """The whole way: refused, the printed command typed, typed again, and without the names."""
     weights = Path("my weights")
     assert train()[0] == 0
@@ -249,6 +249,12 @@ def test_progan_goes_on_from_older_files_under_its_fixed_names_by_the_command_it
     weights.mkdir()
     for word in ("generator", "critic"):
         shutil.move(f"{word}.pth", weights / f"{word}_emoji_local.pth")
+    making = ["generate", "--data-dir", "emoji", "--weights-dir", str(weights), "--count", "1", "--threads", "1"]
+    assert progan.main(making) == 3
+    text = capfd.readouterr().err
+    assert "--checkpoint-path" not in text
+    assert "--no-checkpoint" not in text
+    assert progan.main([*making, *printed(text, "--checkpoint")]) == 0
     code, text = train()
     assert code == 3
     words = printed(text)

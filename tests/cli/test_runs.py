@@ -5,6 +5,7 @@ Every command that is printed is typed here too.
 
 import datetime
 import json
+import os
 import re
 import shlex
 import shutil
@@ -129,10 +130,16 @@ def test_one_name_and_other_images_stop_with_two_commands_that_say_which_is_mean
     name = shlex.split(own)[-1]
     assert images_seen(trained, name) == 48
     assert images_seen(trained, "cats") == 24
+    if where == "the same folder":  # the run on these very images is named, and no other is begun
+        code, said = type_("--data-dir", data, *TINY, "1,3")
+        assert code == 3
+        assert "To begin a run" not in said
+        code, said = type_(re.search(rf"To go on with {name} .*, which has these:  (.*)$", said, re.MULTILINE)[1])
+        assert (code, "resumed from step" in said) == (0, True), said
 
     remove_tree(trained / "weights")
     (trained / "kept").rename(trained / "weights")
-    code, said = type_(printed(text, "To go on with it on these images"))
+    code, said = type_(printed(text, "To go on with cats on these images"))
     assert (code, "resumed from step 4" in said) == (0, True), said
     assert "The data set is another one now" in said
     code, said = type_("--data-dir", data, *TINY, "1,3")
@@ -235,6 +242,37 @@ def test_a_demanded_checkpoint_that_is_not_there_names_the_runs_that_are(trained
     assert code == 3
     code, said = type_(printed(text, f"cats (in epoch 3, on {trained}/a/cats). To name it"))
     assert (code, "1 image of" in said) == (0, True), said
+
+
+def test_a_named_file_that_is_not_there_is_refused_without_the_commands_of_other_runs(trained, type_):
+    """They would name the same file again."""
+    code, text = type_("--data-dir", "fish", *TINY, "1,2", "--checkpoint-gen", "missing.pth")
+    assert code == 3
+    assert "missing.pth" in text
+    assert "To name it" not in text
+
+
+def test_a_run_that_cannot_be_read_now_may_be_that_of_the_images(trained, type_, monkeypatch):
+    """Known by its images only, it would else be passed over in silence, and training begin from zero."""
+    assert type_("--data-dir", "a/cats", *TINY, "1,0", "--run-name", "mine")[0] == 0
+    for path in trained.glob("weights/**/*cats*"):
+        remove(path)
+    denied = sorted(trained.glob("weights/**/generator_mine_*"))
+    real = os.open
+
+    def opening(path, *words, **more):
+        if Path(path).name in {file.name for file in denied}:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *words, **more)
+
+    monkeypatch.setattr(os, "open", opening)
+    code, text = type_("--data-dir", "a/cats", *TINY, "1,1")
+    assert code == 3
+    assert f"{denied[0].name} cannot be read" in text
+    assert not list(trained.glob("weights/**/*cats*"))
+    code, said = type_(printed(text, "To begin a new run all the same"))
+    assert code == 0, said
+    monkeypatch.undo()
 
 
 def test_several_runs_on_one_folder_ask_which_is_meant(trained, type_):

@@ -254,7 +254,18 @@ def test_what_an_earlier_version_left_out_stays_so_and_is_told(data, tmp_path):
     second, told = opened(data, tmp_path / "cache")
     assert second.fingerprint == first.fingerprint
     assert second.skipped == ("a/text.jpg",)
-    assert f"An earlier version left these out, which read fewer; remove {meta.parent} to try them again." in told
+    (line,) = (line for line in told if "left these out" in line)
+    assert f"remove {meta.parent} to try them again" in line
+
+
+def test_what_an_earlier_version_left_out_of_a_set_without_a_cache_names_its_record(data, tmp_path):
+    (data / "a" / "text.jpg").write_text("a text")
+    opened(data, tmp_path / "cache", cache_limit=0)
+    (record,) = (tmp_path / "cache").glob("*.checked.json")
+    record.write_text(json.dumps({k: v for k, v in json.loads(record.read_bytes()).items() if k != "seen"}))
+    _, told = opened(data, tmp_path / "cache", cache_limit=0)
+    (line,) = (line for line in told if "left these out" in line)
+    assert f"remove {record} to try them again" in line
 
 
 def test_a_set_without_a_readable_image(tmp_path):

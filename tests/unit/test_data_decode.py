@@ -13,8 +13,8 @@ import pytest
 from deep_images import chunk, class_folders
 from PIL import Image, PngImagePlugin
 
-from ganguard.data import open_images
-from ganguard.data.decode import DamagedImage, decode
+from ganguard.data import memory, open_images
+from ganguard.data.decode import DamagedImage, NoRoom, decode
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -311,6 +311,18 @@ def test_too_little_memory_is_said_before_it_is_taken(scan, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert "a/2.png: its 13,500 x 13,500 pixels take 0.9 GB to decode" in done.stdout, done.stderr
     assert "--max-pixels 182249999 leaves it out" in done.stdout
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_huge_jpeg_needs_no_more_memory_than_it_is_decoded_at(monkeypatch, progressive):
+    """At an eighth of its size; a progressive one holds all its coefficients."""
+    huge = encoded(Image.new("RGB", (14_000, 13_000)), "JPEG", progressive=progressive, quality=20)
+    monkeypatch.setattr(memory, "available", lambda: 200_000_000)
+    if progressive:
+        with pytest.raises(NoRoom, match=r"its 14,000 x 13,000 pixels take 1\.1 GB"):
+            decode(huge, 64, 3)
+    else:
+        assert decode(huge, 64, 3).shape == (3, 64, 64)
 
 
 LEFT_OUT = {

@@ -161,7 +161,7 @@ def test_full_takes_the_upper_8_of_16_bits_and_nothing_else(tmp_path):
     found, told = opened(class_folders(tmp_path / "data", contents), tmp_path, pixel_range="full")
     assert found.skipped == ("a/2.png", "b/3.png")
     text = "\n".join(told)
-    assert "a/2.png: floating-point pixels, which have no upper 8 bits: give --pixel-range LOW:HIGH" in text
+    assert "a/2.png: floating-point pixels, which have no upper 8 bits: give --pixel-range=LOW:HIGH" in text
     assert "b/3.png: 32-bit pixels beyond 16 bits" in text
 
 

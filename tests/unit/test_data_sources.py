@@ -306,6 +306,7 @@ def test_what_a_training_wrote_below_its_images_is_left_out_and_told_in_one_line
         assert "4 images belong to trainings: left out" in line
         assert "1 in logs/cgan_1, beside journal.jsonl" in line
         assert "2 in out, made by ganguard" in line
+        assert "put what ganguard made among other images" in line
 
 
 def test_a_training_is_told_by_what_lies_in_its_folder_and_a_class_may_have_its_name(tmp_path):
@@ -353,6 +354,15 @@ def test_generated_images_alone_are_what_was_asked_for_and_it_is_said(tmp_path):
     assert listing.label_names == ("cats", "dogs")
     assert "made by ganguard" in listing.notices[0]
     assert "made by ganguard" in list_flat(find_source(str(tmp_path / "out" / "cats"))).notices[0]
+
+
+def test_generated_images_are_still_asked_for_where_a_system_left_a_thumbnail_among_them(tmp_path):
+    for name in ("cats/00000.png", "dogs/00000.png"):
+        picture(tmp_path / name)
+    fill(tmp_path, "cats/@eaDir/00000.png/SYNOPHOTO_THUMB_M.jpg")
+    listing = listing_of(tmp_path)
+    assert names(listing) == ["cats/00000.png", "dogs/00000.png"]
+    assert any("@eaDir" in notice for notice in listing.notices)
 
 
 def test_a_training_whose_images_are_gone_does_not_go_on_with_its_own_pictures(tmp_path):

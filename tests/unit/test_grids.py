@@ -7,10 +7,12 @@ from PIL import Image
 
 from ganguard.errors import UsageError
 from ganguard.marking import is_marked
+from ganguard.networks.cgan_spec import CganSpec
 from ganguard.reports import grids
 from ganguard.reports.curves import save_curves
 from ganguard.reports.grids import CAPTION_HEIGHT, GAP, save_grid, tile_scale
 from ganguard.reports.pictures import save_png, to_pictures
+from ganguard.training.cgan_samples import FixedLatents
 
 
 def read(path):
@@ -122,3 +124,12 @@ def test_pictures_say_in_png_itself_that_ganguard_made_them(tmp_path):
         with Image.open(path) as picture:
             assert picture.info["Software"] == "ganguard"
         assert is_marked(path.read_bytes()[:512])
+
+
+def test_fixed_latents_with_class_numbers_have_columns_with_names():
+    """As the first checkpoints hold them."""
+    spec = CganSpec(image_size=32, channels=1, width=4, latent_size=5, label_names=("a", "b"), multi_label=False)
+    fixed = FixedLatents(torch.eye(2), latent_size=5, seed=0)
+    latents = torch.ones_like(fixed.latents)
+    fixed.load_state_dict({"latents": latents, "labels": torch.tensor([1, 0] * (len(latents) // 2))})
+    assert fixed.names(spec) == ["b", "a"]

@@ -71,19 +71,18 @@ def _work(argv: Sequence[str] | None, prog: str) -> int:
     arguments = vars(parser(prog).parse_args(argv))
     going_on = {name: arguments.pop(name) for name in ("resume", "no_checkpoint", "checkpoint_path", "branch")}
     config_file, listing = arguments.pop("config"), arguments.pop("list_checkpoints")
-    folder = Path(arguments.get("checkpoint_dir") or Path(arguments.get("run_dir", ".")) / "checkpoints")
-    named: Path | None = going_on["checkpoint_path"]
-    if named and len(named.parts) == 1 and not named.exists() and (folder / named).exists():
-        going_on["checkpoint_path"] = folder / named  # a name from the list
-    request = Request(
-        required=going_on["resume"] or None,
-        afresh=going_on["no_checkpoint"],
-        file=going_on["checkpoint_path"],
-        branch=going_on["branch"],
-    )
     typed = {**(options.read_toml(config_file, CganConfig) if config_file else {}), **arguments}
     asked: CganConfig = options.merge(CganConfig, typed)
     folder = Path(asked.checkpoint_dir or Path(asked.run_dir) / "checkpoints")
+    named: Path | None = going_on["checkpoint_path"]
+    if named and len(named.parts) == 1 and not named.exists():
+        named = folder / named  # a name from the list
+    request = Request(
+        required=going_on["resume"] or None,
+        afresh=going_on["no_checkpoint"],
+        file=named,
+        branch=going_on["branch"],
+    )
     if listing:
         if any(going_on.values()):
             raise UsageError("--list-checkpoints only lists; it cannot be combined with --resume and the like.")

@@ -68,7 +68,10 @@ def _batch_limit(value: Any, constants: Mapping[str, Any]) -> str:
     sizes = constants.get("BATCH_SIZES", ())
     if isinstance(value, int) and isinstance(sizes, list | tuple) and all(size <= value for size in sizes):
         return ""
-    return f"Write no number above {value} in BATCH_SIZES. What does not fit into the memory is parted anyhow."
+    return (
+        f"Write no number above {value} in BATCH_SIZES. A batch that does not fit into the memory is worked on in "
+        "smaller pieces."
+    )
 
 
 def _gpu_monitoring(value: Any, _constants: Mapping[str, Any]) -> str:

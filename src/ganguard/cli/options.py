@@ -34,7 +34,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         message = one_line(message)  # it may quote what was typed
-        unknown = message.removeprefix("unrecognized arguments: ").split()[0] if "unrecognized" in message else ""
+        words = message.removeprefix("unrecognized arguments: ").split() if "unrecognized" in message else []
+        unknown = next(iter(words), "")
         close = difflib.get_close_matches(unknown, self._option_string_actions, n=1) if unknown else []
         hint = f" Did you mean {close[0]}?" if close else ""
         self.exit(EXIT_USAGE, f"{self.prog}: {message}.{hint} All options: {self.prog} --help")
@@ -112,9 +113,12 @@ def _checked(item: Field[Any], kind: type, value: Any, path: Path) -> Any:
     try:
         return _of_kind(kind, value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UsageError(
-            f"--config {path}: {item.name} takes a value of type {kind.__name__}, not {str(value)[:80]!r}."
-        ) from error
+        raise UsageError(f"--config {path}: {item.name} takes {_in_words(kind)}, not {str(value)[:80]!r}.") from error
+
+
+def _in_words(kind: type) -> str:
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text between quotes"}
+    return words.get(kind, "a list of whole numbers, such as [16, 16, 12]")
 
 
 def _of_kind(kind: type, value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -89,14 +90,15 @@ def _file(config: ProganConfig, typed: Path | None) -> Path:
     file = config.named_file(str(typed)) if typed else None
     if file is not None and not named.means_the_newest(Catalog.of(shelf), file):
         return file
-    start = resume.plan(shelf, Request(), verified=False).start
-    if start is None:
-        others = ((run, ("--run-name", run.name)) for run in runs_beside.progressive_in(config.weights_dir))
-        raise NoCheckpoint(
-            f"There is no checkpoint of {shelf}. Train first, or name a file with --checkpoint.",
-            *runs_beside.named(others),
-        )
-    return start.path
+    with contextlib.suppress(NoCheckpoint):  # its advice is for trainings
+        if start := resume.plan(shelf, Request(), verified=False).start:
+            return start.path
+    others = ((run, ("--run-name", run.name)) for run in runs_beside.progressive_in(config.weights_dir))
+    raise NoCheckpoint(
+        f"There is no whole checkpoint of {shelf}. Train first, or name a file with --checkpoint.",
+        *(f"  This may be one:  {console.command_with('--checkpoint', str(e.path))}" for e in resume.to_name(shelf)),
+        *runs_beside.named(others),
+    )
 
 
 def _generate(words: Sequence[str], prog: str, constants: Mapping[str, Any]) -> int:

@@ -72,12 +72,14 @@ def settings_of(
         beside: lines about the other runs that lie there.
 
     Raises:
-        CheckpointError: as ``resume.settings``; where there is no checkpoint it names the runs that have one.
+        CheckpointError: as ``resume.settings``; where no file was named, it names the runs that have one.
     """
     try:
         with loading_libraries():  # it takes torch where the settings do not fit into a summary
             return resume.settings(where, request)
     except NoCheckpoint as error:
+        if request.file is not None:  # another run's command would name the same file
+            raise
         raise NoCheckpoint(*error.lines, *beside()) from error
 
 

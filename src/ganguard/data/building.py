@@ -85,7 +85,7 @@ def check_images(cache_dir: Path, request: Request, say: Say) -> Checked:
     Raises:
         DataError: as for ``build_caches``.
     """
-    remembered = cache_dir / f"{request.folder_name}.checked.json"
+    remembered = record_of(cache_dir, request)
     try:
         return read_checked(remembered, request)
     except (OSError, ValueError, KeyError, TypeError):
@@ -103,6 +103,11 @@ def check_images(cache_dir: Path, request: Request, say: Say) -> Checked:
         with durable.written_atomically(remembered) as file:
             file.write(meta_text(request, checked))
     return checked
+
+
+def record_of(cache_dir: Path, request: Request) -> Path:
+    """The file that remembers what checking the images of a set without a cache showed."""
+    return cache_dir / f"{request.folder_name}.checked.json"
 
 
 def _build(cache_dir: Path, requests: Sequence[Request], say: Say) -> None:

@@ -24,9 +24,11 @@ from ganguard.data.remarks import Seen
 from ganguard.data.sources import Entry, Source, digest
 from ganguard.errors import DataError
 from ganguard.store.durable import why
+from ganguard.store.reading import parse_json, read_json, read_whole
 
 IMAGES = "images.npy"
 META = "cache.json"
+_LARGEST_META = 1 << 30  # bytes: it names every image that is left out
 _NPY_HEADER_BYTES = 128
 
 
@@ -142,7 +144,7 @@ def find_superseded(cache_dir: Path, request: Request) -> dict[Path, int]:
     found = {}
     for path in sorted(cache_dir.glob(f"*/{META}")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # removed just now, or no cache's
-            meta = json.loads(path.read_bytes())
+            meta = read_json(path)
             if meta["origin"] == request.origin and meta["key"] != request.key:
                 found[path.parent] = sum(file.stat().st_size for file in path.parent.iterdir())
     return found
@@ -165,7 +167,7 @@ def meta_text(request: Request, checked: Checked) -> bytes:
 
 def read_checked(path: Path, request: Request) -> Checked:
     """What ``path`` remembers; ``ValueError`` and the like where it isn't about ``request``."""
-    meta = json.loads(path.read_bytes())
+    meta = parse_json(read_whole(path, _LARGEST_META))
     skipped = tuple(Damaged(str(name), str(reason)) for name, reason in meta["skipped"])
     if meta["key"] != request.key or meta["images"] + len(skipped) != len(request.entries):
         raise ValueError(f"{path} belongs to other images")

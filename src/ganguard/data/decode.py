@@ -126,10 +126,8 @@ def decode_and_look(
 ) -> tuple[NDArray[np.uint8], Look]:
     """``decode``, and what the file was like."""
 
-    def work(opened: Image.Image) -> tuple[NDArray[np.uint8], Look]:
-        side, several = min(opened.size), _has_more_frames(opened)
-        if opened.format in ("JPEG", "MPO") and opened.width * opened.height > _DRAFT_ABOVE:
-            opened.draft(None, (2 * image_size, 2 * image_size))
+    def work(opened: Image.Image, side: int) -> tuple[NDArray[np.uint8], Look]:
+        several = _has_more_frames(opened)
         image, gray = _plain(opened, content, "L" if channels == 1 else "RGB", decoding.pixel_range)
         pixels = np.asarray(_square(image, image_size))
         padded = pixels.shape[0] != image_size
@@ -138,7 +136,7 @@ def decode_and_look(
         planes = np.ascontiguousarray(pixels.reshape(image_size, image_size, channels).transpose(2, 0, 1))
         return planes, Look(side, side < image_size and not padded, gray, several)
 
-    return _with_image(content, channels, decoding.max_pixels, work)
+    return _with_image(content, channels, decoding.max_pixels, work, image_size)
 
 
 def extent(content: bytes, max_pixels: int) -> Extent | None:
@@ -148,31 +146,38 @@ def extent(content: bytes, max_pixels: int) -> Extent | None:
         DamagedImage, MemoryError: as ``decode``.
     """
 
-    def work(opened: Image.Image) -> Extent | None:
+    def work(opened: Image.Image, _side: int) -> Extent | None:
         found = deep.read(opened, content) if deep.is_deep(opened) else None
         return extent_of(found.values) if found else None
 
     return _with_image(content, 1, max_pixels, work)
 
 
-def _with_image(content: bytes, channels: int, max_pixels: int, work: Callable[[Image.Image], _T]) -> _T:
-    """``work`` on the opened image; a PNG that fails is tried once more without what lies beside its pixels."""
+def _with_image(
+    content: bytes, channels: int, max_pixels: int, work: Callable[[Image.Image, int], _T], image_size: int = 0
+) -> _T:
+    """``work`` on the opened image; a PNG that fails is tried once more without what lies beside its pixels.
+
+    Args:
+        work: given the image and its shorter side.
+        image_size: pixels that are wanted; a huge JPEG is decoded no larger than that needs. 0: as it is.
+    """
     if not content:
         raise DamagedImage("empty file")
     try:
         with (
             _without_pillows_limit(),
             Image.open(io.BytesIO(content), formats=_FORMATS) as opened,
-            _room(opened, channels, max_pixels),
+            _room(opened, channels, max_pixels, image_size) as side,
         ):
-            return work(opened)
+            return work(opened, side)
     except (DamagedImage, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders let nearly any exception through on damaged bytes
         bare = faults.bare_png(content)
         if bare is None:
             raise DamagedImage(faults.reason(content, error)) from error
-    return _with_image(bare, channels, max_pixels, work)
+    return _with_image(bare, channels, max_pixels, work, image_size)
 
 
 class _Limit:
@@ -200,23 +205,37 @@ def _without_pillows_limit() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _room(opened: Image.Image, channels: int, max_pixels: int) -> Iterator[None]:
-    """Refuse an image that is too large; where it is large, decode no other large one meanwhile."""
-    pixels = opened.width * opened.height
+def _room(opened: Image.Image, channels: int, max_pixels: int, image_size: int) -> Iterator[int]:
+    """Refuse an image that is too large; where it is large, decode no other large one meanwhile. Gives its side."""
+    side, pixels = min(opened.size), opened.width * opened.height
     if pixels > max_pixels:
         raise DamagedImage(f"too large: {opened.width:,} x {opened.height:,} pixels; --max-pixels {pixels} takes it")
-    needed = pixels * (_bytes_a_pixel(opened, channels) if pixels > _LARGE_PIXELS else 0)
+    width, height = opened.size
+    needed = _drafted(opened, image_size) if image_size and pixels > _DRAFT_ABOVE else 0
+    needed += opened.width * opened.height * (_bytes_a_pixel(opened, channels) if pixels > _LARGE_PIXELS else 0)
     if needed <= _LARGE_BYTES:
-        yield
+        yield side
         return
     with _large:
         free = memory.available()
         if free is not None and needed > free:
             raise NoRoom(
-                f"its {opened.width:,} x {opened.height:,} pixels take {needed / 1e9:.1f} GB to decode, and "
+                f"its {width:,} x {height:,} pixels take {needed / 1e9:.1f} GB to decode, and "
                 f"{free / 1e9:.1f} GB are free; --max-pixels {pixels - 1} leaves it out"
             )
-        yield
+        yield side
+
+
+def _drafted(opened: Image.Image, image_size: int) -> int:
+    """Let a JPEG be decoded at a fraction of its size; returns the bytes that are needed beside its pixels.
+
+    The coefficients of a progressive one are held whole: two bytes for each of up to three channels.
+    """
+    if opened.format not in ("JPEG", "MPO"):
+        return 0
+    coefficients = 6 * opened.width * opened.height if opened.info.get("progressive") else 0
+    opened.draft(None, (2 * image_size, 2 * image_size))
+    return coefficients
 
 
 def _bytes_a_pixel(opened: Image.Image, channels: int) -> int:
@@ -278,12 +297,12 @@ def _shaded(opened: Image.Image, content: bytes, pixel_range: PixelRange | None)
         return Image.fromarray(shades if alpha is None else np.dstack([shades, alpha]))
     opened.load()
     if opened.mode == "F":
-        raise DamagedImage("floating-point pixels, which have no upper 8 bits: give --pixel-range LOW:HIGH")
+        raise DamagedImage("floating-point pixels, which have no upper 8 bits: give --pixel-range=LOW:HIGH")
     if not opened.mode.startswith("I"):
         return opened  # Pillow has taken the upper 8 bits of each channel
     wide = np.asarray(opened)
     if wide.size and (wide.min() < 0 or wide.max() > 0xFFFF):
-        raise DamagedImage("32-bit pixels beyond 16 bits, which have no upper 8: give --pixel-range LOW:HIGH")
+        raise DamagedImage("32-bit pixels beyond 16 bits, which have no upper 8: give --pixel-range=LOW:HIGH")
     return Image.fromarray((wide >> 8).astype(np.uint8))
 
 

@@ -96,9 +96,9 @@ def data_of(found: Found, source: FileSource) -> Data:
     folders = _sorted_into_folders(found.files)
     judge = _Judge(source, folders)
     reasons = {name: judge.reason(name) for name in folders}
+    if not any(reason.beside if reason else folders[name].images for name, reason in reasons.items()):
+        reasons = {name: reason if reason and reason.system else None for name, reason in reasons.items()}
     kept = [folder for name, folder in folders.items() if reasons[name] is None]
-    if not any(folder.images for folder in kept) and not any(r.system or r.beside for r in reasons.values() if r):
-        kept, reasons = list(folders.values()), {}
     counts: Counter[LeftOut] = Counter()
     for name, reason in reasons.items():
         if reason:

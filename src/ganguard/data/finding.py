@@ -13,6 +13,7 @@ from ganguard.data.sources import FileSource, FolderSource, safe_name
 from ganguard.data.torchvision_sets import TORCHVISION_NAMES, torchvision_source
 from ganguard.data.zips import ZipSource
 from ganguard.errors import DataError
+from ganguard.paths import expanded
 
 BUILTIN_NAMES = ("emoji", "fashion-mnist-mini")
 _GRAYSCALE_NAMES = ("fashion-mnist-mini", "fashion-mnist", "mnist")
@@ -33,7 +34,7 @@ def find_source(data: str, *, root: Path, say: Callable[[str], None]) -> FileSou
     """
     if data in BUILTIN_NAMES:
         return ZipSource(Path(__file__).with_name("builtin") / f"{data}.zip")
-    path = Path(data).expanduser()
+    path = expanded(data)
     if path.is_dir():
         with_idx = idx_folder(path)
         return idx_source(with_idx, safe_name(path.resolve().name)) if with_idx else FolderSource(path)
@@ -52,9 +53,9 @@ def find_source(data: str, *, root: Path, say: Callable[[str], None]) -> FileSou
 
 def default_channels(data: str) -> int:
     """1 for sets known to be grayscale (the MNISTs, IDX folders), else 3; never an error."""
-    if data in BUILTIN_NAMES or not Path(data).expanduser().is_dir():
+    if data in BUILTIN_NAMES or not expanded(data).is_dir():
         return 1 if data in _GRAYSCALE_NAMES else 3
-    return 1 if idx_folder(Path(data).expanduser()) else 3
+    return 1 if idx_folder(expanded(data)) else 3
 
 
 def _nothing_there(data: str) -> str:

@@ -211,7 +211,7 @@ def _on_other_systems(name: str) -> str:
 
 def _excluded(path: Path, data: Data) -> Iterator[str]:
     if data.generated and data.images:
-        yield f"All images in {path} were made by ganguard: training goes by generated images."
+        yield f"All images in {path} were made by ganguard: training learns from generated images."
     if of_systems := [left for left in data.left_out if left.system]:
         images = sum(left.images for left in of_systems)
         verb = "lies" if images == 1 else "lie"
@@ -219,18 +219,20 @@ def _excluded(path: Path, data: Data) -> Iterator[str]:
     if of_trainings := [left for left in data.left_out if not left.system]:
         images = sum(left.images for left in of_trainings)
         verb = "belongs" if images == 1 else "belong"
+        advice = ["put them into a folder without such files"] if any(left.beside for left in of_trainings) else []
+        advice += [] if all(left.beside for left in of_trainings) else ["put what ganguard made among other images"]
         yield (
             f"{counted(images)} {verb} to trainings: left out ({named(_names(of_trainings))}). To train on "
-            f"them, put them into a folder without such files."
+            f"them, {', and '.join(advice)}."
         )
 
 
 def _names(left_out: Sequence[LeftOut]) -> list[str]:
-    why = {True: "made by ganguard", False: "beside {}"}
-    return [
-        left.folder if left.system else f"{left.images:,} in {left.folder}, {why[not left.beside].format(left.beside)}"
-        for left in left_out
-    ]
+    return [left.folder if left.system else f"{left.images:,} in {left.folder}, {_why(left)}" for left in left_out]
+
+
+def _why(left: LeftOut) -> str:
+    return f"beside {left.beside}" if left.beside else "made by ganguard"
 
 
 def _not_followed(found: Found) -> Iterator[str]:

@@ -84,8 +84,12 @@ def open_stored(requests: Sequence[Request], cache_dir: Path, cache_limit: int, 
     skipped, seen = known[0].skipped, next((checked.seen for checked in known if checked.seen), None)
     _tell_skipped(skipped, len(requests[0].entries), say)
     if skipped and seen is None:
-        folders = named([str(found.folder) for found in caches if found is not None])
-        say(f"An earlier version left these out, which read fewer; remove {folders} to try them again.")
+        records = [found.folder for found in caches if found is not None]
+        records = records or [building.record_of(cache_dir, requests[0])]
+        say(
+            "An earlier version, which could read fewer kinds of files, left these out; remove "
+            f"{named([str(record) for record in records])} to try them again."
+        )
     _tell_superseded(cache_dir, requests, say)
     damaged = frozenset(image.name for image in skipped)
     kept = tuple(entry for entry in requests[0].entries if entry.name not in damaged)

@@ -25,6 +25,7 @@ from ganguard.data.progress import Progress
 from ganguard.data.sources import Entry, Source, digest
 from ganguard.errors import DataError
 from ganguard.store import durable
+from ganguard.store.reading import read_json
 
 Say = Callable[[str], None]
 
@@ -85,7 +86,7 @@ def _find(source: Source, entries: Sequence[Entry], max_pixels: int, cache_dir: 
     key = digest(f"values, at most {max_pixels} pixels", entries)
     remembered = cache_dir / f"{source.name}-{key[:16]}.values.json"
     try:
-        found = json.loads(remembered.read_bytes())
+        found = read_json(remembered)
         if found["key"] == key:
             return Values(**found["values"]) if found["values"] else None
     except (OSError, ValueError, KeyError, TypeError):

@@ -27,7 +27,7 @@ class ZipSource:
             raise DataError(f"{self.path} needs a password. Unpack it, and give the folder.")
         shown = {name: info for name, info in sorted(members.items()) if not any(map(is_hidden, name.split("/")))}
         files = tuple(File(name, i.file_size, i.CRC) for name, i in shown.items() if not name.endswith("/"))
-        tops = {name.partition("/")[0] for name in shown if "/" in name}
+        tops = {name.partition("/")[0] for name in shown if "/" in name} - {""}  # ``./``, the zip itself
         return Found(files, tuple(sorted(tops)))
 
     def read(self, name: str) -> bytes:

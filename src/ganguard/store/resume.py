@@ -20,7 +20,7 @@ from ganguard.store.runfile import Run
 from ganguard.store.search import Search
 from ganguard.store.shelf import Shelf
 
-__all__ = ["Plan", "Request", "carry_out", "plan", "settings"]
+__all__ = ["Plan", "Request", "carry_out", "plan", "settings", "to_name"]
 _LISTED = 10
 
 
@@ -161,16 +161,26 @@ def _refuse_to_start_from_zero(there: Catalog, run: Run | None, met: Search, *, 
 
 
 def _elsewhere(shelf: Shelf) -> list[str]:
-    """The newest checkpoint among the backups, and among what was set aside, with the option that goes on from it."""
+    """Likewise, with the options that go on from them."""
+    return [f"A whole one lies elsewhere:  {naming(entry.path)}" for entry in elsewhere(shelf)]
+
+
+def to_name(shelf: Shelf) -> list[Entry]:
+    """What a person may name where nothing is gone on from by itself: the newest, else an older script's, a backup."""
+    there = Catalog.of(shelf)
+    return newest_first(there.heads)[:1] or list(older_to_name(there)[:1]) or elsewhere(shelf)
+
+
+def elsewhere(shelf: Shelf) -> list[Entry]:
+    """The newest checkpoint among the backups, and of each time when some were set aside."""
     aside = shelf.folder / names.SET_ASIDE
     kept = [place for place in sorted(aside.iterdir()) if "_damaged" not in place.name] if aside.is_dir() else []
     places = [shelf.folder.absolute().parent / names.BACKUPS, *kept]
-    lines = []
+    found = []
     for place in places:
         heads = Catalog.of(replace(shelf, folder=place)).heads if place.is_dir() else []
-        finite = newest_first(e for e in heads if e.summary and e.summary.finite)
-        lines += [f"A whole one lies elsewhere:  {naming(e.path)}" for e in finite[:1]]
-    return lines[-3:]
+        found += newest_first(e for e in heads if e.summary and e.summary.finite)[:1]
+    return found[-3:]
 
 
 def _reasons(there: Catalog, run: Run | None, met: Search, usable: list[Entry]) -> Iterator[str]:

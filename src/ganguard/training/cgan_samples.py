@@ -44,8 +44,9 @@ class FixedLatents:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         latents, labels = rows_like(self.latents, state["latents"]), state["labels"]
-        if not self._are_class_numbers(labels):
-            rows_like(self.labels, labels)
+        if self._are_class_numbers(labels):
+            labels = torch.eye(self.labels.shape[1])[labels]
+        labels = rows_like(self.labels, labels)
         if len(latents) != len(labels) or len(labels) % _ROWS:
             raise ValueError(f"{len(latents)} latents and {len(labels)} labels")
         self.latents, self.labels = latents, labels

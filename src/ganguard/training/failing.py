@@ -1,4 +1,4 @@
-"""A training that the system refuses something ends in one sentence, which does not say that nothing was lost."""
+"""Where the system refuses a training something, it ends in one sentence, not in a traceback."""
 
 from __future__ import annotations
 
@@ -20,5 +20,6 @@ def in_words() -> Iterator[None]:
         yield
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        reason = why(error) if error.errno else str(error).strip().splitlines()[-1]  # a worker's holds its traceback
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = why(error) if error.errno else lines[-1]  # a worker's holds its traceback
         raise TrainingFailed(f"Training has ended: {name}{reason}. Mend that and type the same command.") from error

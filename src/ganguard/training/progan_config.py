@@ -110,8 +110,8 @@ class ProganConfig:
     flip: bool = _option(False, "mirror each image with probability 1/2")
     pixel_range: str = _option(
         "auto",
-        "what becomes black and white in images with more than 8 bits a channel, such as 0:4095; full: 0:65535; "
-        "auto: what they hold",
+        "what becomes black and white in images with more than 8 bits a channel, such as 0:4095 "
+        "(--pixel-range=-1024:3071 with a sign); full: the upper 8 of 16 bits; auto: what they hold",
         metavar="LOW:HIGH",
     )
     max_pixels: int = _option(10**9, "images with more pixels are left out")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+from ganguard.paths import expanded
 from ganguard.store.pair import name_of
 
 _PARTS_OF_A_SET = """
@@ -23,7 +24,7 @@ _SAY_NOTHING = frozenset((_PARTS_OF_A_SET + _HOLDING_A_SET).split())
 
 def place(data: str) -> str:
     """Where images lie, as a checkpoint records it: an absolute path, or the name of a set that is none."""
-    path = Path(os.path.expanduser(data))  # noqa: PTH111  # Path's raises where nothing tells the home folder
+    path = expanded(data)
     return str(path.resolve()) if path.exists() else data
 
 
@@ -66,7 +67,7 @@ def _folder(data: str) -> Path:
 
 def _telling(path: Path) -> Path | None:
     """The innermost folder with a name that tells something."""
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111  # likewise
+    home = expanded("~")
     for folder in (path, *path.parents):
         if folder == home or folder in home.parents or folder == folder.parent:
             return None

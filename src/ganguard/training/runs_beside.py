@@ -1,21 +1,21 @@
 """The runs that lie where a training would begin: which of them a data folder's is, and what is said of the others.
 
 A run is tied to its images. It is found by where they lie, which its newest checkpoint records, and known again by a
-sketch of them; its name is for people. Nothing here is decoded or changed, and nothing needs torch.
+sketch of them; its name is for people. Nothing here is decoded or changed, and torch is needed only where settings do
+not fit into a summary.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganguard.errors import CheckpointError, DoesNotFit, NoCheckpoint
+from ganguard.errors import CheckpointError, DoesNotFit, NoCheckpoint, UnreadableCheckpoint
 from ganguard.reports import console
-from ganguard.store import resume
-from ganguard.store.catalog import Catalog
+from ganguard.store import resume, runfile
+from ganguard.store.pair import Pair
 from ganguard.store.resume import Request
 from ganguard.store.shelf import Shelf
 from ganguard.store.summary import Summary
@@ -69,19 +69,27 @@ class RunBeside:
         return f"{self.name} (in epoch {self.newest.epoch_under_way}, on {self.images})"
 
 
-def _runs(shelves: Iterator[Shelf]) -> Iterator[RunBeside]:
+def _runs(shelves: Iterable[Shelf], unusable: list[CheckpointError]) -> Iterator[RunBeside]:
+    """Those that could be gone on with; what keeps others from it is added to ``unusable``."""
     for shelf in shelves:
-        with contextlib.suppress(CheckpointError):  # it is no run that could be gone on with
+        try:
             start, settings = resume.settings(shelf, Request())
-            if start and start.summary and "data" in settings:
-                yield RunBeside(shelf, start.summary, settings)
+        except CheckpointError as error:
+            unusable.append(error)
+            continue
+        if start and start.summary and "data" in settings:
+            yield RunBeside(shelf, start.summary, settings)
 
 
-def progressive_in(weights: str) -> list[RunBeside]:
-    """The progressive GANs' runs in a folder of weights."""
-    there = Catalog.all_in(Path(weights))
-    pairs = {head.summary.pair.key: head.summary.pair for head in there.heads if head.summary and head.summary.pair}
-    found = _runs(Shelf(there.folder, pairs[key]) for key in sorted(pairs))
+def _shelves(weights: str) -> list[Shelf]:
+    """The pairs in a folder of weights, by their checkpoints and by their runs' files."""
+    folder = Path(weights)
+    return [shelf for shelf in runfile.shelves(folder) if shelf.pair] if folder.is_dir() else []
+
+
+def progressive_in(weights: str, unusable: list[CheckpointError] | None = None) -> list[RunBeside]:
+    """The progressive GANs' runs in a folder of weights; what keeps others from being used goes to ``unusable``."""
+    found = _runs(_shelves(weights), [] if unusable is None else unusable)
     return [run for run in found if run.config.get("network") == "progan"]
 
 
@@ -90,21 +98,36 @@ def settled(asked: ProganConfig) -> ProganConfig:
 
     Raises:
         NoCheckpoint: several runs are of these images.
+        UnreadableCheckpoint: none is, and one that cannot be read now may be.
     """
     if asked.run_name is not None:
         return asked
-    runs, place = progressive_in(asked.weights_dir), run_names.place(asked.data_dir)
+    unusable: list[CheckpointError] = []
+    runs, place = progressive_in(asked.weights_dir, unusable), run_names.place(asked.data_dir)
     there = [run for run in runs if run_names.same_place(run.images, place)]
     mine = there or [run for run in runs if run.is_of(asked.data_dir)]
     usual = asked.layout
+    if not mine:
+        _require_all_told(unusable, usual)
     if not mine or any(run.key == usual.key for run in mine):
         return replace(asked, run_name=usual.name)
     if len(mine) == 1:
         return replace(asked, run_name=mine[0].name)
-    lines = [f"  {run}:  {_command(('--run-name', run.name))}" for run in mine]
+    lines = [f"  {run}:  {console.command_with('--run-name', run.name)}" for run in mine]
     raise NoCheckpoint(
         f"{len(mine)} runs in {asked.weights_dir} are of the images in {asked.data_dir}. Say which is meant:", *lines
     )
+
+
+def _require_all_told(unusable: list[CheckpointError], usual: Pair) -> None:
+    """Raises UnreadableCheckpoint where a run that cannot be read may be that of the images."""
+    for error in unusable:
+        if isinstance(error, UnreadableCheckpoint):
+            raise UnreadableCheckpoint(
+                *error.lines,
+                "It may be of the run on these images, so nothing was begun. Mend that and type the same command.",
+                f"  To begin a new run all the same:  {console.command_with('--run-name', usual.name)}",
+            )
 
 
 def check_progressive(
@@ -127,12 +150,25 @@ def check_progressive(
         others = [(run, _going_on_progressive(run, config, sketch)) for run in runs]
         _tell_others(others, sketch, None if named else ("--run-name", config.layout.name))
     elif not other_images and _has_others(own, config.data_dir, sketch):
-        raise DoesNotFit(
-            f"The images in {config.data_dir} are other ones than those that the run {own.name} in "
-            f"{config.weights_dir} was trained on ({own.images}). Nothing was changed. Say which is meant:",
-            f"  To go on with it on these images:  {_command(('--other-images',))}",
-            f"  To begin a run of its own on them:  {_command(('--run-name', _free_name(config, runs)))}",
-        )
+        raise DoesNotFit(*_which_is_meant(own, runs, config, sketch))
+
+
+def _which_is_meant(own: RunBeside, runs: list[RunBeside], config: ProganConfig, sketch: Sketch) -> Iterator[str]:
+    """A sentence, and a command for each that may be."""
+    were = f"it was trained on {own.images}"
+    if run_names.same_place(own.images, run_names.place(config.data_dir)):
+        were = "others lay there when it was last saved"
+    yield (
+        f"The images in {config.data_dir} are not those of the run {own.name} in {config.weights_dir}: {were}. "
+        "Nothing was changed. Say which is meant:"
+    )
+    same = [run for run in runs if (overlap := run.overlap(sketch)) and overlap.is_same]
+    for run in same:
+        yield f"  To go on with {run}, which has these:  {console.command_with('--run-name', run.name)}"
+    yield f"  To go on with {own.name} on these images:  {console.command_with('--other-images')}"
+    if not same:
+        name = _free_name(config, runs)
+        yield f"  To begin a run of its own on them:  {console.command_with('--run-name', name)}"
 
 
 def _has_others(own: RunBeside, data: str, sketch: Sketch) -> bool:
@@ -162,10 +198,6 @@ def _its_images(run: RunBeside, data: str, sketch: Sketch | None) -> str | None:
     return run.images if elsewhere else None
 
 
-def _command(options: tuple[str, ...]) -> str:
-    return console.command_with(*options)
-
-
 def check_conditional(config: CganConfig, folder: Path, request: Request, sketch: Sketch) -> None:
     """The same for the conditional GAN, whose run is where ``folder`` is.
 
@@ -184,7 +216,7 @@ def _conditional_near(config: CganConfig, folder: Path) -> list[RunBeside]:
     name = Shelf(folder).run_file.name
     places = {file.parent for near in ("*", "*/checkpoints") for file in Path(config.run_dir).glob(f"{near}/{name}")}
     shelves = (Shelf(place) for place in sorted(places) if not run_names.same_place(str(place), str(folder)))
-    return [run for run in _runs(shelves) if "label_names" in run.config]
+    return [run for run in _runs(shelves, []) if "label_names" in run.config]
 
 
 def _going_on_conditional(run: RunBeside, config: CganConfig, sketch: Sketch | None) -> tuple[str, ...]:
@@ -206,7 +238,7 @@ def conditional_beside(config: CganConfig, folder: Path) -> list[str]:
 
 def named(others: Iterable[tuple[RunBeside, tuple[str, ...]]]) -> list[str]:
     """Lines for an answer that a run has no checkpoint: which have one, with the options that name them."""
-    lines = [f"  {run}. To name it:  {_command(options)}" for run, options in others]
+    lines = [f"  {run}. To name it:  {console.command_with(*options)}" for run, options in others]
     return ["Other runs lie here:", *lines[:_SHOWN]] if lines else []
 
 
@@ -222,7 +254,7 @@ def _tell_others(others: list[tuple[RunBeside, tuple[str, ...]]], sketch: Sketch
     """
     same = [run for run, _ in others if (overlap := run.overlap(sketch)) and overlap.is_same]
     lines = [
-        f"  {'On these very images: ' if run in same else ''}{run}. To go on with it:  {_command(options)}"
+        f"  {'On these very images: ' if run in same else ''}{run}. To go on with it:  {console.command_with(*options)}"
         for run, options in sorted(others, key=lambda other: other[0] not in same)
     ]
     more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
@@ -232,7 +264,7 @@ def _tell_others(others: list[tuple[RunBeside, tuple[str, ...]]], sketch: Sketch
             "A new run would begin from zero, though one on these very images lies here. Nothing was changed. Say "
             "which is meant:",
             *shown,
-            f"  To begin a new run:  {_command(anew)}",
+            f"  To begin a new run:  {console.command_with(*anew)}",
         )
     if lines:
         console.say_all(["A new run begins. Here lie already:", *shown])

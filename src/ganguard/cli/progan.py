@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganguard import commands
 from ganguard.cli import options, running
 from ganguard.cli.constants import edited
 from ganguard.errors import UsageError
@@ -33,7 +31,6 @@ Settings are taken from the command line, the constants at the top of progan_loc
 --config FILE, the checkpoint, the defaults, in this order.
 Exit codes: 0 finished, 2 wrong usage, 3 no usable checkpoint, 4 folder in use, 5 stopped itself,
 6 newest state not on disk, 128 + signal: stopped by that signal after saving."""
-_STARTING_OVER = ("--no-load-model", "--no-checkpoint", "--branch")
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
@@ -98,7 +95,8 @@ def _work(argv: Sequence[str], prog: str, constants: Mapping[str, Any]) -> int:
     running.single_process()
     recorded = _recorded(asked, request)
     config: ProganConfig = options.merge(ProganConfig, {"run_name": asked.run_name}, *asked_for, recorded)
-    _tell_how_to_go_on(asked)
+    # A start afresh is not repeated by the command that a stop prints, nor by a constant that says so.
+    console.go_on_with(*(["--load-model"] if asked.load_model is False else []))
 
     def check(sketch: Sketch) -> None:
         named = typed.run_name is not None
@@ -136,14 +134,6 @@ def _recorded(asked: ProganConfig, request: Request) -> dict[str, Any]:
     shelf = Shelf(Path(asked.weights_dir), asked.layout)
     start, settings = running.settings_of(shelf, request, lambda: runs_beside.progressive_beside(asked))
     return options.recorded(ProganConfig, settings, NOT_OF_THE_RUN, start)
-
-
-def _tell_how_to_go_on(config: ProganConfig) -> None:
-    """A start afresh is not repeated by the command that a stop prints, nor by a constant that says so."""
-    if config.load_model is not False or "GANGUARD_COMMAND" in os.environ:
-        return
-    words = [word for word in (sys.orig_argv or sys.argv) if word not in _STARTING_OVER] + ["--load-model"]
-    os.environ["GANGUARD_COMMAND"] = commands.typed(words)
 
 
 def _train(config: ProganConfig, request: Request, check: Callable[[Sketch], None]) -> int:

@@ -13,7 +13,8 @@ from ganguard import commands
 from ganguard.printable import one_line
 
 # Options that would undo what the run has done since; they are not part of the command that goes on.
-_ONE_TIME = {"--no-checkpoint", "--branch"}
+_ONE_TIME = {"--no-checkpoint", "--no-load-model", "--branch"}
+_added: list[str] = []
 
 
 def say(text: str = "", *, stream: TextIO | None = None) -> None:
@@ -71,14 +72,23 @@ def how_to_go_on() -> str:
 
 def command_to_go_on() -> str:
     """What to type to go on: this process's command without the options that start over."""
-    if command := os.environ.get("GANGUARD_COMMAND"):
+    if command := os.environ.get("GANGUARD_COMMAND"):  # a Makefile's
         return command
-    return commands.typed(word for word in (sys.orig_argv or sys.argv) if word not in _ONE_TIME)
+    return commands.typed([*(word for word in _words() if word not in _ONE_TIME), *_added])
+
+
+def go_on_with(*options: str) -> None:
+    """From now on the command that goes on has these added, once each: what else it holds may start over."""
+    _added[:] = [option for option in options if option not in _words()]
 
 
 def command_with(*options: str) -> str:
-    """What to type for the same with ``options``; where one was typed already, the last one counts."""
-    return f"{command_to_go_on()} {commands.typed(options)}"
+    """What to type for the very same with ``options``; where one was typed already, the last one counts."""
+    return commands.typed([*_words(), *options])
+
+
+def _words() -> list[str]:
+    return sys.orig_argv or sys.argv
 
 
 def counted(number: int, one: str, many: str = "") -> str:

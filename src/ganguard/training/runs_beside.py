@@ -77,7 +77,8 @@ def _runs(shelves: Iterable[Shelf], unusable: list[CheckpointError]) -> Iterator
         except CheckpointError as error:
             unusable.append(error)
             continue
-        if start and start.summary and "data" in settings:
+        # A run that has saved nothing yet goes on from the file that it began from, which is another run's.
+        if start and start.summary and shelf.holds(start.path, start.state, start.summary) and "data" in settings:
             yield RunBeside(shelf, start.summary, settings)
 
 

@@ -223,7 +223,7 @@ def _verify(files: list[Path], folder: Path, *, as_json: bool) -> int:
         found = verdicts.of(path)
         if found is None:  # by a training or a cleanup beside us
             if named:
-                console.say(f"{path} is being written, or was removed since.", stream=sys.stderr)
+                console.say(f"{path} is being written or removed, or was removed since.", stream=sys.stderr)
             continue
         results.append({"file": str(found.head.path), "good": found.good, "verdict": found.text})
         if not as_json:
@@ -235,7 +235,7 @@ def _verify(files: list[Path], folder: Path, *, as_json: bool) -> int:
 
 def _checkpoints(there: Catalog) -> list[Entry]:
     """Every checkpoint once, and every file that is none: a pair by its first file, once that is written."""
-    return [e for e in there.versioned if there.head_of(e) == e and not there.is_being_written(e)]
+    return [e for e in there.versioned if there.head_of(e) == e and not there.is_in_between(e)]
 
 
 def _back_up(file: Path, folder: Path, *, as_json: bool) -> int:

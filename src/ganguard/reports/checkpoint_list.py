@@ -178,7 +178,7 @@ def _seconds(there: Catalog, entry: Entry) -> list[Entry]:
 
 def _state(there: Catalog, entry: Entry) -> str:
     if entry.state is State.WHOLE and (there.lacking(entry) if entry.is_head else entry in there.orphans):
-        return "being written" if there.is_being_written(entry) else "incomplete"
+        return "being written or removed" if there.is_in_between(entry) else "incomplete"
     return str(entry.state.value)
 
 

@@ -7,7 +7,7 @@ go is decided again under it: a training and a manager may both be at work, and 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ganguard.errors import DamagedCheckpoint, UnreadableCheckpoint, UsageError
 from ganguard.store import aliases, catalog, durable, interruption, names, runfile
 from ganguard.store.catalog import Catalog, Entry, newest_first
 from ganguard.store.envelope import State
-from ganguard.store.lock import REMOVAL, Lock
+from ganguard.store.lock import BACKUP, REMOVAL, TRAINING, Lock
 from ganguard.store.pair import HISTORY
 from ganguard.store.retention import Policy, expendable
 from ganguard.store.search import verify_all
@@ -78,6 +78,13 @@ def removing(shelf: Shelf) -> Lock:
     return Lock(shelf.folder, shelf.lock_name(REMOVAL), of=str(shelf), wait_s=_WAIT_S)
 
 
+@contextlib.contextmanager
+def removing_backups(shelf: Shelf, folder: Path) -> Iterator[None]:
+    """``removing`` from a folder of backups, into which nobody copies meanwhile."""
+    with Lock(folder, BACKUP, wait_s=_WAIT_S), removing(shelf):
+        yield
+
+
 def _sync(shelf: Shelf) -> None:
     for place in shelf.places:
         if place.is_dir():
@@ -106,12 +113,14 @@ def delete(file: Path, folder: Path, *, force: bool = False) -> list[Path]:
     """
     require_inside(file, folder)
     shelf = shelf_of(file, folder)
-    with removing(shelf):
-        home = Catalog.of(replace(shelf, folder=Catalog.beside(file).folder))
+    place = Catalog.beside(file).folder
+    copies = _same(place, backups(folder))
+    with removing_backups(shelf, place) if copies else removing(shelf):
+        home = Catalog.of(replace(shelf, folder=place))
         named = next((e for e in home.entries if _same(e.path, file)), None)
         if named is None:
             raise UsageError(f"{file} is not a checkpoint file. List them with --list.")
-        _require_a_checkpoint(home, named)
+        _require_a_checkpoint(home, named, locks=(TRAINING,) if copies else (TRAINING, BACKUP))
         entry = home.head_of(named)
         survivors = [e for e in _elsewhere(shelf, home) if not _same(e.path, entry.path)]
         proven_worthless = entry.state is State.INCOMPLETE or entry in home.orphans
@@ -119,7 +128,7 @@ def delete(file: Path, folder: Path, *, force: bool = False) -> list[Path]:
             _refuse_the_last(entry, survivors)
         _sync(home.shelf)
         _move_aliases_off(shelf, home, entry, survivors)
-        gone = remove(home, entry, survivors)
+        gone = remove(home, entry, survivors, tag=names.BACKUP_TAG if copies else None)
         _sync(home.shelf)
         return gone
 
@@ -132,10 +141,10 @@ def shelf_of(file: Path, folder: Path) -> Shelf:
     return next(found, Shelf(folder, pair))
 
 
-def _require_a_checkpoint(home: Catalog, entry: Entry) -> None:
+def _require_a_checkpoint(home: Catalog, entry: Entry, *, locks: Collection[str]) -> None:
     name = entry.path.name
-    if home.is_being_written(entry):
-        raise UsageError(f"{name} is of a checkpoint that is being written. Wait until it is saved.")
+    if home.is_in_between(entry, locks=locks):
+        raise UsageError(f"{name} is of a checkpoint that is being written or removed. Wait a moment.")
     if home.is_alias(entry):
         raise UsageError(f"{name} is only a second name of the newest checkpoint; delete that one by its own name.")
     if entry.state is State.INCOMPLETE and entry.summary is None and not home.shelf.is_versioned(name):

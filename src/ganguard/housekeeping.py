@@ -167,7 +167,10 @@ class Housekeeping:
             return
         copying = {self._copying.head.digest} if self._copying else set()
         self._spared = bool(copying)
-        removal.prune(self._shelf, replace(self.policy, named=self.policy.named | copying), stays=self._tell_stuck)
+        policy = replace(self.policy, named=self.policy.named | copying)
+        gone = removal.prune(self._shelf, policy, stays=self._tell_stuck)
+        if gone.warning:
+            self._tell(gone.warning)
 
     def _is_durable(self) -> bool:
         newest = self._newest

@@ -367,7 +367,7 @@ def test_half_of_a_pair_that_is_being_removed_is_not_judged(pairs, before_each_r
             manage(["--list", "--checkpoint-dir", str(folder)])
 
     before_each_removal(act)
-    assert len(removal.prune(pairs, Policy(keep_latest=1, keep_every=0))) == 2
+    assert len(removal.prune(pairs, Policy(keep_latest=1, keep_every=0)).paths) == 4
     removal.delete(copies[0][-1], pairs.folder)
     assert codes == [0, 0, 0], capsys.readouterr().out
     assert "being written or removed" in capsys.readouterr().out
@@ -388,7 +388,7 @@ def test_half_of_a_pair_that_an_interrupted_removal_left_can_be_deleted(pairs, b
     left = tmp_path / "left" / pairs.folder.name
     (copied,) = removal.backups(left).glob("critic*.pth")
     for critic in (left / HISTORY / "critic_DRUSEN_epoch_001.pth", copied):
-        assert removal.delete(critic, left) == [critic]
+        assert removal.delete(critic, left).paths == [critic]
 
 
 def test_what_a_killed_training_left_half_of_is_told_and_can_be_deleted(pairs, between_the_names, tmp_path, capsys):

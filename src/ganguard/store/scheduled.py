@@ -112,11 +112,7 @@ class ScheduledBackups:
             there = Catalog.all_in(self.plan.folder)
             going = [e for e in self._made(there)[self.plan.keep :] if e.path != made]
             staying = [e for e in there.heads if e not in going]
-            stuck: OSError | None = None
-            for entry in reversed(going):
-                try:
-                    removal.remove(there, entry, staying, tag=names.BACKUP_TAG)
-                except OSError as error:  # held open by another program, say: the others go
-                    stuck = error
-        if stuck is not None:
-            raise stuck
+            stuck: dict[Path, OSError] = {}  # held open by another program, say: the others go
+            removal.remove_all(there, going[::-1], staying, stays=stuck.__setitem__, tag=names.BACKUP_TAG)
+        for error in stuck.values():
+            raise error

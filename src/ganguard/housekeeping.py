@@ -210,9 +210,8 @@ class Housekeeping:
 
     def _tell_given_up(self) -> None:
         assert self._pointed_to is not None  # there was one to copy
-        options = ("--checkpoint-dir", self._shelf.folder, "--backup", self._pointed_to.head.path)
-        command = commands.typed(["checkpoint_manager.py", *options])
-        self._tell(f"A backup was given up; the next start makes one. To make one now: {command}")
+        command = commands.manager("--checkpoint-dir", self._shelf.folder, "--backup", self._pointed_to.head.path)
+        self._tell(f"A backup was given up. To make one now: {command}")
 
     def _tell_stuck(self, path: Path, error: OSError) -> None:
         if path not in self._stuck:

@@ -15,7 +15,7 @@ from stores import damage, finished, python, rewrite, save, save_pair, start, tr
 from systems import remove
 
 from ganguard.errors import DamagedCheckpoint, UsageError
-from ganguard.store import aliases, backup, durable, envelope, names, removal, resume, runfile
+from ganguard.store import aliases, backup, durable, envelope, interruption, names, removal, resume, runfile
 from ganguard.store.catalog import Catalog
 from ganguard.store.lock import REMOVAL, Lock
 from ganguard.store.resume import Request
@@ -115,6 +115,47 @@ def test_a_second_file_that_two_going_first_ones_share_goes_with_the_last(folder
     assert not Catalog.of(folder).lacking(last)
     monkeypatch.undo()
     gone = removal.remove_all(there, [first, last], [], stays=stuck.__setitem__)
+    assert tree(folder) == {}
+
+
+class BrokenOffError(BaseException):
+    """Not an Exception, as what ends a thread's work."""
+
+
+def test_a_removal_that_is_broken_off_in_the_middle_leaves_the_pair_whole(folder, monkeypatch):
+    head = save_pair(folder, 1)
+    before = tree(folder)
+
+    def broken(_path):
+        raise BrokenOffError
+
+    monkeypatch.setattr(durable, "remove", broken)
+    with pytest.raises(BrokenOffError):
+        removal.remove(Catalog.of(folder), head, [])
+    assert tree(folder) == before
+
+
+def test_nobody_breaks_a_removal_off_between_two_files(folder, monkeypatch):
+    """Under Windows, where another program holds one of them open for a while."""
+    head = save_pair(folder, 1)
+    held = iter([head.path.name, "critic_epoch_001.pth"])
+    renamed, removed = Path.replace, Path.unlink
+
+    def broken():
+        raise BrokenOffError
+
+    def refuse(path, following=held):
+        if path.name == getattr(refuse, "name", None):
+            refuse.name = next(following, None)
+            raise PermissionError(errno.EACCES, "in use")
+
+    refuse.name = next(held)
+    monkeypatch.setattr(durable, "WINDOWS", True)
+    monkeypatch.setattr(durable, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(Path, "replace", lambda path, target: (refuse(path), renamed(path, target))[1])
+    monkeypatch.setattr(Path, "unlink", lambda path, **more: (refuse(path), removed(path, **more))[1])
+    with interruption.asking(broken):
+        removal.remove(Catalog.of(folder), head, [])
     assert tree(folder) == {}
 
 

@@ -253,15 +253,16 @@ def remove(there: Catalog, entry: Entry, survivors: Sequence[Entry], *, tag: str
         durable.remove(entry.path)
         return files
     hidden = durable.temporary_name(entry.path, there.shelf.tag if tag is None else tag)
-    durable.replace(entry.path, hidden)
-    try:
-        for second in seconds:
-            durable.remove(second.path)
-    except OSError:
-        durable.replace(hidden, entry.path)
-        raise
-    with contextlib.suppress(OSError):  # it has no name any more; the next start clears it
-        durable.remove(hidden)
+    with interruption.undisturbed():  # what would break it off would leave half of it
+        durable.replace(entry.path, hidden)
+        try:
+            for second in seconds:
+                durable.remove(second.path)
+        except BaseException:
+            durable.replace(hidden, entry.path)
+            raise
+        with contextlib.suppress(OSError):  # it has no name any more; the next start clears it
+            durable.remove(hidden)
     return files
 
 

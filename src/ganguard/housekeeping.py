@@ -1,11 +1,13 @@
-"""What follows a save: fixed names, retention, scheduled backups, in a thread of their own that delays nothing.
+"""What follows a save: fixed names, retention, scheduled backups, in threads of their own that delay nothing.
 
-The thread lives while something is due. It works on files only: no tensor and no random stream is touched. What it has
-to say is kept for the main thread, so that lines come in order and nobody's ``say`` is called from elsewhere.
+One thread is for names and retention, one for backups; each lives while something is due. They work on files only: no
+tensor and no random stream is touched. What they have to say is kept for the main thread, so that lines come in order
+and nobody's ``say`` is called from elsewhere.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -23,13 +25,66 @@ from ganguard.store.scheduled import BackupPlan, ScheduledBackups
 from ganguard.store.shelf import Shelf
 
 _ROOM_S = 10.0  # that a save which lacks space waits for a cleanup
-_LEAVING_S = 5.0  # that leaving waits for what is due
+_LEAVING_S = 4.0  # that leaving waits for what is due
 _ENDING_S = 1.0  # and for a copy that is given up to be removed
 _LOOK_S = 0.02
 
 
 class _GivenUpError(BaseException):
-    """Ends the work of the thread. Not an Exception: no fallback may catch it."""
+    """Ends the work of a thread. Not an Exception: no fallback may catch it."""
+
+
+class _Follower:
+    """Does some work after each save; once for all saves that came meanwhile.
+
+    Args:
+        asked: called in between long work; may raise ``_GivenUpError``.
+    """
+
+    def __init__(self, work: Callable[[], None], asked: Callable[[], None], tell: Callable[[str], None]) -> None:
+        self.left = False  # what was begun is not done: it is under way, or was given up
+        self._work = work
+        self._asked = asked
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._due = False
+
+    def begin(self) -> None:
+        """Have the work done, or done once more, and return at once."""
+        with self._lock:
+            self._due = self.left = True
+            if self._thread is not None:
+                return
+            self._thread = threading.Thread(target=self._follow, daemon=True, name="ganguard-housekeeping")
+            try:
+                self._thread.start()
+            except RuntimeError as error:
+                self._thread = None
+                self._tell(f"What follows a save is left to the next one: {error}.")
+
+    @property
+    def is_busy(self) -> bool:
+        return self._thread is not None
+
+    def _follow(self) -> None:
+        with interruption.asking(self._asked):
+            while self._take():
+                with contextlib.suppress(_GivenUpError):
+                    self._work()
+                    self._done()
+
+    def _take(self) -> bool:
+        """Whether the work is due, which is now being done; the thread ends where it is not."""
+        with self._lock:
+            due, self._due = self._due, False
+            if not due:
+                self._thread = None
+            return due
+
+    def _done(self) -> None:
+        with self._lock:
+            self.left = self._due
 
 
 class Housekeeping:
@@ -41,15 +96,14 @@ class Housekeeping:
         self._backups = None if plan is None else ScheduledBackups(plan, shelf, run, self._tell)
         self._savings = savings
         self._told: deque[str] = deque()
-        self._lock = threading.Lock()  # of what follows
-        self._thread: threading.Thread | None = None
+        self._cleaning = _Follower(self._clean_up, self._ask_to_clean, self._tell)
+        self._copying = _Follower(self._back_up_what_is_due, self._ask_to_copy, self._tell)
+        self._lock = threading.Lock()  # of the two below
         self._newest: Checkpoint | None = None
         self._pointed_to: Checkpoint | None = None  # the newest with finite parameters
-        self._due = False
-        self._cleaning = False
-        self._copying: Checkpoint | None = None
-        self._spared = False  # a cleanup left what was being copied
-        self._given_up = False  # a backup was, in the middle or before it began
+        self._choosing = threading.Lock()  # what is removed, and what is copied, are not chosen at once
+        self._copied: Checkpoint | None = None  # just now
+        self._left_it = False  # a cleanup left what was being copied
         self._hurry = False  # no backup is begun or gone on with any more
         self._over = False  # nothing is
         self._stuck: set[Path] = set()  # what could not be removed, and was told
@@ -60,19 +114,10 @@ class Housekeeping:
         with self._lock:
             self._newest = checkpoint
             self._pointed_to = checkpoint if finite else self._pointed_to
-            self._begin()
-
-    def _begin(self) -> None:
-        """Needs the lock."""
-        self._due = True
-        if self._thread is not None:
-            return
-        self._thread = threading.Thread(target=self._work, daemon=True, name="ganguard-housekeeping")
-        try:
-            self._thread.start()
-        except RuntimeError as error:
-            self._thread = None
-            self._tell(f"What follows a save is left to the next one: {error}.")
+        self._hurry = self._over = False
+        self._cleaning.begin()
+        if self._backups is not None:
+            self._copying.begin()
 
     def news(self) -> Iterator[str]:
         """What there is to tell since the last time; to be asked for in the main thread."""
@@ -81,80 +126,62 @@ class Housekeeping:
 
     def made_room(self) -> bool:
         """Wait shortly for a cleanup, if one is under way; returns whether one came to its end."""
-        if not self._is_cleaning:
+        if not self._cleaning.is_busy:
             return False
         deadline = time.monotonic() + _ROOM_S
-        while self._is_cleaning and time.monotonic() < deadline:
+        while self._cleaning.is_busy and time.monotonic() < deadline:
             time.sleep(_LOOK_S)
-        return not self._is_cleaning
-
-    @property
-    def _is_cleaning(self) -> bool:
-        return self._thread is not None and (self._due or self._cleaning)
+        return not self._cleaning.is_busy
 
     def finish(self, *, hurry: bool, enough: Callable[[], bool]) -> None:
-        """Before leaving: wait a few seconds for what is due, and give up the rest, which is told.
+        """Before leaving: wait a few seconds for what is due, and give up the rest, which is told. Works once.
 
         Args:
             hurry: give up a backup at once.
             enough: asked again and again, whether the wait is to end.
         """
+        if self._over:
+            return
         self._hurry = hurry
-        with self._lock:
-            if self._newest is not None and self._newest.unsynced:
-                self._begin()
+        if self._newest is not None and self._newest.unsynced:
+            self._cleaning.begin()
         self._wait(_LEAVING_S, enough)
         self._over = True
         self._wait(_ENDING_S, lambda: False)
-        if self._given_up or self._copying:  # the second: its disk does not even answer
-            self._tell_given_up()
-        if self._thread is None:
-            self._hurry = self._over = self._given_up = False
+        self._tell_what_is_left()
 
     def _wait(self, seconds: float, enough: Callable[[], bool]) -> None:
         deadline = time.monotonic() + seconds
-        while (thread := self._thread) is not None and time.monotonic() < deadline and not enough():
-            thread.join(_LOOK_S)
+        while (self._cleaning.is_busy or self._copying.is_busy) and time.monotonic() < deadline and not enough():
+            time.sleep(_LOOK_S)
 
-    # In the thread.
+    def _tell_what_is_left(self) -> None:
+        if self._cleaning.left:
+            self._tell("Fixed names and old checkpoints are left as they are until the next start.")
+        if self._copying.left and self._pointed_to is not None:
+            head = self._pointed_to.head.path
+            command = commands.manager("--checkpoint-dir", self._shelf.folder, "--backup", head)
+            self._tell(f"A backup was given up. To make one now: {command}")
 
-    def _work(self) -> None:
-        with interruption.asking(self._asked):
-            while self._take(last=True):
-                try:
-                    self._clean_up()
-                    self._back_up_what_is_due()
-                except _GivenUpError:
-                    self._given_up |= bool(self._backups and self._backups.due and self._pointed_to)
+    # In the threads.
 
-    def _take(self, *, last: bool = False) -> bool:
-        """Whether something is due, which is now being done. Where it is the ``last`` look, the thread ends without."""
-        with self._lock:
-            self._cleaning, self._due = self._due, False
-            if last and not self._cleaning:
-                self._thread = None
-            return self._cleaning
-
-    def _asked(self) -> None:
-        """In between long work: give up, or let a cleanup go before a backup."""
-        if self._over or (self._hurry and not self._cleaning):
+    def _ask_to_clean(self) -> None:
+        if self._over:
             raise _GivenUpError
-        if not self._cleaning and self._take():
-            self._clean_up()
+
+    def _ask_to_copy(self) -> None:
+        if self._over or self._hurry:
+            raise _GivenUpError
 
     def _clean_up(self) -> None:
-        self._cleaning = True
-        try:
-            for step in (self._point, self._prune):
-                try:
-                    step()
-                except Exception as error:
-                    self._tell(f"Old checkpoints were not cleaned up: {reason(error)}.")
-        except _GivenUpError:
-            self._tell("Fixed names and old checkpoints are left as they are until the next start.")
-            raise
-        finally:
-            self._cleaning = False
+        for step, failed in (
+            (self._point, "Fixed names were not moved on"),
+            (self._prune, "Old checkpoints were not cleaned up"),
+        ):
+            try:
+                step()
+            except Exception as error:
+                self._tell(f"{failed}: {reason(error)}.")
 
     def _point(self) -> None:
         if self._pointed_to is not None:
@@ -165,9 +192,13 @@ class Housekeeping:
         """Nothing old goes before the new is durable, nor what is being copied."""
         if not self._is_durable():
             return
-        copying = {self._copying.head.digest} if self._copying else set()
-        self._spared = bool(copying)
-        removal.prune(self._shelf, replace(self.policy, named=self.policy.named | copying), stays=self._tell_stuck)
+        with self._choosing:
+            copied = {self._copied.head.digest} if self._copied else set()
+            self._left_it = bool(copied)
+            policy = replace(self.policy, named=self.policy.named | copied)
+            gone = removal.prune(self._shelf, policy, stays=self._tell_stuck)
+        if gone.warning:
+            self._tell(gone.warning)
 
     def _is_durable(self) -> bool:
         newest = self._newest
@@ -184,32 +215,29 @@ class Housekeeping:
         return True
 
     def _back_up_what_is_due(self) -> None:
-        """Also what falls due while another is copied."""
-        done = None
-        while self._backups and self._backups.due and (checkpoint := self._pointed_to) not in (None, done):
-            assert checkpoint is not None
-            self._back_up(self._backups, checkpoint)
-            done = checkpoint
-        if self._spared:
-            self._clean_up()
-
-    def _back_up(self, backups: ScheduledBackups, checkpoint: Checkpoint) -> None:
-        self._copying = checkpoint
-        began = time.monotonic()
+        checkpoint = self._pointed_to
+        if self._backups is None or checkpoint is None:
+            return
         try:
-            self._asked()
-            if backups.make(checkpoint.head):
-                self._savings.backed_up(checkpoint.bytes, time.monotonic() - began)
+            if self._backups.due:
+                self._back_up(self._backups)
         except Exception as error:
             self._tell(f"No backup of {checkpoint.head.path}: {reason(error)}.")
-        finally:
-            self._copying = None
 
-    def _tell_given_up(self) -> None:
-        assert self._pointed_to is not None  # there was one to copy
-        options = ("--checkpoint-dir", self._shelf.folder, "--backup", self._pointed_to.head.path)
-        command = commands.typed(["checkpoint_manager.py", *options])
-        self._tell(f"A backup was given up; the next start makes one. To make one now: {command}")
+    def _back_up(self, backups: ScheduledBackups) -> None:
+        """Copy the newest; a cleanup then takes what an earlier one left for its sake."""
+        with self._choosing:
+            checkpoint = self._copied = self._pointed_to
+        assert checkpoint is not None  # there was one to ask for
+        began = time.monotonic()
+        try:
+            self._ask_to_copy()
+            if backups.make(checkpoint.head):
+                self._savings.backed_up(checkpoint.bytes, time.monotonic() - began)
+        finally:
+            self._copied = None
+            if self._left_it and not self._over:
+                self._cleaning.begin()
 
     def _tell_stuck(self, path: Path, error: OSError) -> None:
         if path not in self._stuck:

@@ -200,7 +200,7 @@ class Keeper:
             raise NotSaved
 
     def say_goodbye(self) -> None:
-        """Let what follows a save end; then the last line of a run that was stopped: what is on disk, how to go on."""
+        """Let what follows a save end, if it has not; then the last line of a run that was stopped: how to go on."""
         self._settle()
         if self._leaving:
             self._say(f"{self.on_disk()} {console.how_to_go_on()}")
@@ -222,7 +222,7 @@ class Keeper:
             raise NotSaved
 
     def _settle(self) -> None:
-        """Nobody who asks to stop, be it once more, waits for what only follows a save."""
+        """Let what follows a save end: 5 s at most, and one more request to stop ends the wait."""
         heard = self._stop.heard
         self.saver.settle(hurry=self.stopping, enough=lambda: self._stop.heard > heard)
 

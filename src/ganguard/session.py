@@ -127,7 +127,8 @@ class Session:
         seed = began.seed if began.seed is not None else settings.seed
         seed = torch.initial_seed() if seed is None else seed
         self.course = Course(Position(**began.position))
-        self.history = History(Journal(Path(settings.journal.replace("{run}", began.run.run)), say))
+        journal = Path(settings.journal.replace("{run}", began.run.run))
+        self.history = History(Journal(journal, say, settings.shelf.tag))
         feeds = Feeds(seed, began.fingerprint, say)
         self._keeper = self._make_keeper(began, held, stop, feeds, seed)
         self._drawing = Drawing(

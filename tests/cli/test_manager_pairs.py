@@ -132,6 +132,31 @@ def test_cleanup_keeps_of_each_run_what_pairs_keep(folder):
     assert len(history(folder, "CNV")) == 4
 
 
+def test_cleanup_tells_no_second_file_as_gone_that_a_copy_of_its_first_needs(folder):
+    shutil.copy(folder / "weights/history/generator_DRUSEN_epoch_003.pth", folder / "weights/history/my.pth")
+    critic = folder / "weights/history/critic_DRUSEN_epoch_003.pth"
+    freed = json.loads(manage(folder, "--list", "--json"))["cleanup_would_free"]
+    dry = json.loads(manage(folder, "--cleanup", "--dry-run", "--json"))
+    assert dry["bytes"] == freed
+    done = json.loads(manage(folder, "--cleanup", "--json"))
+    assert [os.path.basename(name) for name in done["removed"]] == ["generator_DRUSEN_epoch_003.pth"]  # noqa: PTH119 - as typed
+    assert (dry["removed"], dry["bytes"]) == (done["removed"], done["bytes"])
+    assert critic.exists()
+    manage(folder, "--verify", "my.pth")
+
+
+def test_cleanup_tells_what_went_before_it_was_refused(folder):
+    """Of several runs in a folder a later one has no good survivor."""
+    train(folder, "ATLAS", 5)
+    for name in history(folder):
+        damage(folder / "weights/history" / name)
+    text = manage(folder, "--cleanup", code=3)
+    assert "Removed weights/history/generator_ATLAS_epoch_003.pth" in text.replace(os.sep, "/")
+    assert "so nothing is removed" in text
+    assert len(history(folder)) == 10
+    assert len(history(folder, "ATLAS")) == 8
+
+
 def test_the_newest_that_is_deleted_does_not_come_back_by_its_fixed_names(folder):
     manage(folder, "--delete", "critic_CNV_epoch_002.pth")
     rows = listed(folder)

@@ -173,10 +173,12 @@ def test_a_damaged_fixed_name_means_the_newest_good_one(folder):
     assert obey(folder, ["--checkpoint-path", str(folder / "latest_checkpoint.pth")])[0].start.summary.epoch == 2
 
 
-def test_a_file_that_is_not_there(folder, capsys):
+@pytest.mark.parametrize("program", ["ganguard checkpoints", "python checkpoint_manager.py"])
+def test_a_file_that_is_not_there(folder, capsys, monkeypatch, tmp_path, program):
+    """The manager is told as it can be started here: the file only where it lies."""
+    monkeypatch.chdir(tmp_path if program.startswith("ganguard") else REPOSITORY)
     folder.mkdir(parents=True)
-    program, script, *words = printed(refusal(folder, file=folder / "typo.pth"), "python")
-    assert (program, script) == ("python", "checkpoint_manager.py")
+    _, _, *words = printed(refusal(folder, file=folder / "typo.pth"), program)
     assert checkpoints.main(words) == 0
     assert "There are no checkpoints in" in capsys.readouterr().out
     save(folder, 1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shlex
 import signal
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -18,16 +18,16 @@ import torch
 from torch import nn
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
-from stores import needs_root, small_disk
+from stores import SOURCE, needs_root, small_disk
 
 from ganguard import Guard, housekeeping
 from ganguard.cli import checkpoints, running
 from ganguard.errors import Stopped
-from ganguard.store import durable, envelope, removal
+from ganguard.store import durable, envelope, interruption, removal
 from ganguard.store.catalog import Catalog
 from ganguard.store.lock import BACKUP, REMOVAL, Lock
 from ganguard.store.pair import HISTORY, Pair
-from ganguard.store.scheduled import BackupPlan
+from ganguard.store.scheduled import BackupPlan, ScheduledBackups
 from ganguard.store.shelf import Shelf
 
 LATEST = "latest_checkpoint.pth"
@@ -227,8 +227,20 @@ def test_law_8_what_follows_a_save_is_not_done_by_the_thread_that_trains(ran, tm
     assert guard.savings["backups"]["count"] == len(ran.told("Backed up and verified"))
 
 
-def test_law_8_a_lock_that_others_hold_holds_up_neither_training_nor_leaving(ran, tmp_path, impatient, capsys):
-    """Saves go on; at the end what was not done is told, with a command, which is tried here."""
+def typed(command, where):
+    """Type a whole command in a folder; it is to end well."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run(command, shell=True, cwd=where, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("where", ["a folder of one's own", "the repository"])
+def test_law_8_a_lock_that_others_hold_holds_up_neither_training_nor_leaving(
+    ran, tmp_path, impatient, monkeypatch, where
+):
+    """Saves go on; at the end what was not done is told, with a command, which is typed here as it stands."""
+    monkeypatch.chdir(tmp_path if where == "a folder of one's own" else SOURCE.parent)
     (tmp_path / "backups").mkdir()
     ran.folder.mkdir()
     with Lock(tmp_path / "backups", BACKUP), Lock(ran.folder, REMOVAL):
@@ -241,9 +253,7 @@ def test_law_8_a_lock_that_others_hold_holds_up_neither_training_nor_leaving(ran
     assert ran.steps() == [5]
     assert not list((tmp_path / "backups").glob("*.pth"))
     (line,) = ran.told("was given up")
-    before = signal.getsignal(signal.SIGINT)
-    assert checkpoints.main(shlex.split(line.partition("checkpoint_manager.py ")[2])) == 0, capsys.readouterr().err
-    signal.signal(signal.SIGINT, before)
+    typed(line.partition("To make one now: ")[2], Path.cwd())
     (copy,) = (tmp_path / "checkpoint_backups").glob("*.pth")
     assert envelope.verify(copy)["step"] == 5
     ran.to(6, keep=1, backups=a_plan(tmp_path))
@@ -251,7 +261,7 @@ def test_law_8_a_lock_that_others_hold_holds_up_neither_training_nor_leaving(ran
 
 
 def test_law_8_a_cleanup_is_done_while_a_backup_waits_or_copies(ran, tmp_path, impatient):
-    """One thread for both: the longer work lets the shorter go first, and what is being copied stays meanwhile."""
+    """What is being copied stays meanwhile."""
     (tmp_path / "backups").mkdir()
     caught_up = []
 
@@ -266,6 +276,69 @@ def test_law_8_a_cleanup_is_done_while_a_backup_waits_or_copies(ran, tmp_path, i
         ran.to(5, at, keep=1, backups=a_plan(tmp_path))
     assert len(caught_up[-1]) <= 2  # the newest, and the one that waits to be copied
     assert 4 in caught_up[-1]
+
+
+@pytest.mark.parametrize("hangs", ["point_all", "prune", "make"])
+def test_law_8_leaving_waits_once_for_what_hangs_and_tells_once_what_is_left(ran, tmp_path, monkeypatch, hangs):
+    """On a disk that does not even answer, so that nothing there can be given up."""
+    monkeypatch.setattr(housekeeping, "_LEAVING_S", 1.0)
+    monkeypatch.setattr(housekeeping, "_ENDING_S", 0.5)
+    home = {"point_all": housekeeping.aliases, "prune": housekeeping.removal, "make": ScheduledBackups}[hangs]
+    let_go, asked_at = threading.Event(), []
+    monkeypatch.setattr(home, hangs, lambda *_words, **_more: let_go.wait(60))
+
+    def at(step):
+        if step == 2:
+            asked_at.append(time.monotonic())
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Stopped):
+        ran.to(9, at, backups=a_plan(tmp_path) if hangs == "make" else None)
+    took = time.monotonic() - asked_at[0]
+    let_go.set()
+    assert 1.4 < took < 2.5
+    assert len(ran.told("until the next start")) == (hangs != "make")
+    assert len(ran.told("was given up")) == (hangs == "make")
+
+
+def test_law_8_leaving_a_finished_run_waits_once_too(ran, monkeypatch):
+    monkeypatch.setattr(housekeeping, "_LEAVING_S", 1.0)
+    monkeypatch.setattr(housekeeping, "_ENDING_S", 0.5)
+    let_go, ended_at = threading.Event(), []
+    monkeypatch.setattr(housekeeping.removal, "prune", lambda *_words, **_more: let_go.wait(60))
+    ran.to(3, lambda step: ended_at.append(time.monotonic()))
+    took = time.monotonic() - ended_at[-1]
+    let_go.set()
+    assert 1.4 < took < 2.5
+    assert len(ran.told("until the next start")) == 1
+
+
+def test_law_8_what_was_left_is_not_told_where_nothing_was(ran, tmp_path):
+    """A stop hurries, but no backup is due."""
+    ran.to(1, backups=a_plan(tmp_path, every_s=3600))
+    with pytest.raises(Stopped):
+        ran.to(9, lambda step: step == 3 and signal.raise_signal(signal.SIGINT), backups=a_plan(tmp_path, every_s=3600))
+    assert not ran.told("given up")
+    assert not ran.told("next start")
+
+
+def test_law_8_the_removal_of_an_old_backup_does_not_lock_a_cleanup_out(ran, tmp_path, monkeypatch):
+    """Both take the lock of removals; the one may take long, where other programs hold files open."""
+    real, saved = removal.remove_all, threading.Event()
+
+    def slow(*words, **more):
+        if more.get("tag"):
+            assert saved.wait(30)
+            for _ in range(20):
+                interruption.ask()
+                time.sleep(0.01)
+        return real(*words, **more)
+
+    monkeypatch.setattr(removal, "remove_all", slow)
+    monkeypatch.setattr(removal, "_WAIT_S", 5.0)
+    ran.to(4, lambda step: step == 4 and saved.set(), keep=1, backups=a_plan(tmp_path, keep=1))
+    assert not ran.told("in use")
+    assert ran.steps() == [4]
 
 
 def test_law_8_a_stop_gives_a_backup_up_and_removes_what_it_has_copied(ran, tmp_path, monkeypatch):

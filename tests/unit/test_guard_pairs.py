@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from ganguard import Guard
 from ganguard.errors import DamagedCheckpoint, DoesNotFit, FolderInUse, NoCheckpoint, Stopped, UsageError
-from ganguard.store import backup, durable
+from ganguard.store import durable, names
 from ganguard.store.catalog import Catalog, newest_first
 from ganguard.store.pair import Pair
 from ganguard.store.resume import Request
@@ -256,7 +256,7 @@ def test_law_10_a_start_clears_nothing_that_another_run_or_a_backup_is_writing(w
     weights.run("DRUSEN", epochs=1)
     shelves = {"single": Shelf(weights.folder), "DRUSEN": Shelf(weights.folder, Pair(name="DRUSEN"))}
     shelves["CNV"] = Shelf(weights.folder, Pair(name="CNV"))
-    tags = {name: shelf.tag for name, shelf in shelves.items()} | {"backup": backup.TAG}
+    tags = {name: shelf.tag for name, shelf in shelves.items()} | {"backup": names.BACKUP_TAG}
     left = {}
     for name, tag in tags.items():
         for wanted in ("checkpoint_epoch_002.pth", "generator_DRUSEN_local.pth", "probe"):

@@ -12,6 +12,7 @@ from ganguard import Guard
 from ganguard.errors import UsageError
 from ganguard.history import History
 from ganguard.reports.journal import Journal, read
+from ganguard.store import durable
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def warned():
 
 @pytest.fixture
 def journal(tmp_path, warned):
-    return Journal(tmp_path / "logs" / "journal.jsonl", warned.append)
+    return Journal(tmp_path / "logs" / "journal.jsonl", warned.append, "mine")
 
 
 def steps(journal):
@@ -172,12 +173,44 @@ def test_a_damaged_line_takes_no_other_with_it(journal, warned, how):
     assert journal.cut_back(7, 0) is None
 
 
+def test_law_10_a_journal_is_rewritten_under_a_temporary_name_of_its_own_run(journal, monkeypatch):
+    """Another run may start in the same folder just then, and clears what it takes for its own."""
+    journal.write({"step": n, "epoch": 1} for n in range(1, 5))
+    broken(journal, 1, lambda line: bytes(len(line)))
+    real = durable.sync_file
+
+    def sync(descriptor):
+        assert durable.temporaries(journal.path.parent, "mine")
+        assert durable.clear_temporaries(journal.path.parent) == 0
+        real(descriptor)
+
+    monkeypatch.setattr(durable, "sync_file", sync)
+    journal.cut_back(4, 0)
+    assert steps(journal) == [1, 3, 4]
+
+
+def test_a_journal_that_cannot_be_flushed_is_told_once(journal, warned, monkeypatch):
+    """Although each line is written well in between; told anew where it fails again later."""
+    real, sick = durable.sync_file, [True, True, True, False, True]
+
+    def sync(descriptor):
+        if sick.pop(0):
+            raise OSError(5, "Input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr(durable, "sync_file", sync)
+    for step, told in enumerate([1, 1, 1, 1, 2], 1):
+        journal.write([{"step": step, "epoch": 1}])
+        journal.sync()
+        assert len(warned) == told
+
+
 def test_damage_is_told_and_kept(journal, warned):
     journal.write({"step": n, "epoch": 1} for n in range(1, 5))
     broken(journal, 1, lambda line: bytes(len(line)))
     assert journal.cut_back(4, 0) is None
     assert len(warned) == 1
-    assert "damaged in 1 place" in warned[0]
+    assert "holds 1 damaged line, by" in warned[0]
     assert "journal_damaged.jsonl" in warned[0]
     assert journal.path.with_name("journal_damaged.jsonl").exists()
     journal.cut_back(4, 0)

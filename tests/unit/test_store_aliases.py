@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -96,6 +97,20 @@ def test_law_2_an_alias_that_cannot_be_replaced_is_a_warning(tmp_path):
     assert "itself is safe" in aliases.point(tmp_path / names.LATEST, entry.path)
     assert not list(tmp_path.glob(f"{durable.TEMPORARY_PREFIX}*"))
     assert envelope.verify(entry.path)
+
+
+def test_law_1_an_alias_that_was_moved_on_is_told_as_that_although_its_folder_cannot_be_flushed(tmp_path, monkeypatch):
+    entry = save(tmp_path, 1)
+
+    def sync(_folder):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(durable, "sync_folder", sync)
+    told = aliases.point(tmp_path / names.LATEST, entry.path)
+    assert "was moved on, which a power cut may undo" in told
+    assert "input/output error" in told
+    assert "could not" not in told
+    assert envelope.verify(tmp_path / names.LATEST)["epoch"] == 1
 
 
 @needs_root

@@ -64,7 +64,7 @@ def test_an_older_file_is_backed_up_byte_by_byte(tmp_path):
 def test_what_an_interrupted_backup_left_goes_with_the_next(tmp_path):
     entry = save(tmp_path / "checkpoints", 1)
     (tmp_path / names.BACKUPS).mkdir()
-    durable.temporary_name(tmp_path / names.BACKUPS / "x.pth", backup.TAG).write_bytes(b"half")
+    durable.temporary_name(tmp_path / names.BACKUPS / "x.pth", names.BACKUP_TAG).write_bytes(b"half")
     backup.back_up(entry.path, tmp_path / names.BACKUPS)
     assert len(list((tmp_path / names.BACKUPS).glob("*.pth"))) == len(tree(tmp_path / names.BACKUPS)) == 1
 

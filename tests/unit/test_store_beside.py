@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -19,10 +20,12 @@ from stores import finished, python, save, save_on_shelf, save_pair
 from systems import needs_posix, remove
 
 from ganguard.cli import checkpoints
+from ganguard.errors import SaveFailed
 from ganguard.store import aliases, backup, durable, envelope, names, removal, resume, search
 from ganguard.store.catalog import Catalog, read
-from ganguard.store.lock import TRAINING, Lock
+from ganguard.store.lock import BACKUP, TRAINING, Lock
 from ganguard.store.pair import HISTORY, Pair
+from ganguard.store.retention import Policy
 from ganguard.store.shelf import Shelf
 
 SHELF = Pair(name="DRUSEN")
@@ -263,7 +266,129 @@ def test_law_1_nor_where_the_first_file_gets_its_name_during_the_look(pairs, bet
     save_on_shelf(pairs, 4)
     critic = read(pairs.folder / HISTORY / "critic_DRUSEN_epoch_004.pth")
     assert critic in seen[0].orphans
-    assert seen[0].is_being_written(critic)
+    assert seen[0].is_in_between(critic)
+
+
+@pytest.fixture
+def before_each_removal(monkeypatch):
+    """Has something done just before a file is removed."""
+
+    def install(act: Callable[[Path], None]) -> None:
+        removed = Path.unlink
+
+        def unlinking(path, **more):
+            act(path)
+            return removed(path, **more)
+
+        monkeypatch.setattr(Path, "unlink", unlinking)
+
+    return install
+
+
+@pytest.fixture
+def between_the_copies_names(monkeypatch):
+    """Has something done while the second file of a pair's copy has its name and the first has none yet."""
+
+    def install(act: Callable[[Path], None]) -> None:
+        renamed = Path.replace
+
+        def replacing(path, target):
+            if target.name.startswith("generator_DRUSEN_epoch_003_backup_"):
+                act(target.with_name(target.name.replace("generator", "critic")))
+            return renamed(path, target)
+
+        monkeypatch.setattr(Path, "replace", replacing)
+
+    return install
+
+
+def test_half_of_a_pair_that_is_being_copied_is_neither_judged_nor_deleted(
+    pairs, between_the_copies_names, capsys, monkeypatch
+):
+    """In the folder of backups: both copies are whole before either has its name. A deletion waits for the copy."""
+    monkeypatch.setattr(removal, "_WAIT_S", 0.1)
+    target = removal.backups(pairs.folder)
+    codes = []
+
+    def act(critic: Path) -> None:
+        assert critic.exists()
+        (head,) = durable.temporaries(target, names.BACKUP_TAG)
+        assert envelope.verify(head)["kind"] == "epoch"
+        for words in (["--verify"], ["--delete", critic.name], ["--backup", critic.name]):
+            codes.append(manage([*words, "--checkpoint-dir", str(target)]))
+        manage(["--list", "--checkpoint-dir", str(target)])
+
+    backup.back_up(pairs.folder / HISTORY / "generator_DRUSEN_epoch_002.pth", target)
+    between_the_copies_names(act)
+    copies = backup.back_up(pairs.folder / HISTORY / "generator_DRUSEN_epoch_003.pth", target)
+    shown = capsys.readouterr()
+    assert codes == [0, 4, 2], shown
+    assert "being written or removed" in shown.out
+    assert shown.err.count("being written or removed") == 1
+    assert search.verify_all(Catalog.beside(copies[-1]), read(copies[-1]))
+
+
+def test_half_of_a_copy_that_was_cut_off_goes_with_the_next(pairs, between_the_copies_names, tmp_path):
+    """A power cut between the two names."""
+    target, after = tmp_path / "copies", tmp_path / "after"
+    between_the_copies_names(lambda _: shutil.copytree(target, after, dirs_exist_ok=True))
+    backup.back_up(pairs.folder / HISTORY / "generator_DRUSEN_epoch_003.pth", target)
+    assert [path.name.split("_")[0] for path in after.glob("[!.]*.pth")] == ["critic"]
+    copies = backup.back_up(pairs.folder / HISTORY / "generator_DRUSEN_epoch_002.pth", after)
+    assert sorted(after.glob("*.pth")) == sorted(copies)
+
+
+def test_a_copy_whose_names_cannot_be_flushed_leaves_no_half(pairs, tmp_path, monkeypatch):
+    """Nor is one seen while they go: the first file is hidden before the second is removed."""
+    target = tmp_path / "copies"
+    real = durable.sync_folder
+
+    def failing(folder):
+        if list(target.glob("generator*.pth")):
+            raise OSError(errno.EIO, "Input/output error")
+        real(folder)
+
+    monkeypatch.setattr(durable, "sync_folder", failing)
+    with pytest.raises(SaveFailed, match="input/output error"):
+        backup.back_up(pairs.folder / HISTORY / "generator_DRUSEN_epoch_003.pth", target)
+    assert [path.name for path in target.iterdir()] == [BACKUP]
+
+
+def test_half_of_a_pair_that_is_being_removed_is_not_judged(pairs, before_each_removal, capsys):
+    """By a cleanup, and by a deletion among the backups."""
+    target = removal.backups(pairs.folder)
+    copies = [backup.back_up(e.path, target) for e in Catalog.of(pairs).heads]
+    codes = []
+
+    def act(path: Path) -> None:
+        if path.name.startswith("critic_DRUSEN"):
+            folder = target if path.parent == target else pairs.folder
+            codes.append(manage(["--verify", "--checkpoint-dir", str(folder)]))
+            manage(["--list", "--checkpoint-dir", str(folder)])
+
+    before_each_removal(act)
+    assert len(removal.prune(pairs, Policy(keep_latest=1, keep_every=0)).paths) == 4
+    removal.delete(copies[0][-1], pairs.folder)
+    assert codes == [0, 0, 0], capsys.readouterr().out
+    assert "being written or removed" in capsys.readouterr().out
+
+
+def test_half_of_a_pair_that_an_interrupted_removal_left_can_be_deleted(pairs, before_each_removal, tmp_path):
+    """Whoever deletes holds the lock, so nobody else is removing."""
+
+    def act(path: Path) -> None:
+        if path.name.startswith("critic_DRUSEN") and tmp_path / "left" not in path.parents:
+            shutil.copytree(path.parent, tmp_path / "left" / path.parent.relative_to(tmp_path))
+
+    target = removal.backups(pairs.folder)
+    copy = backup.back_up(pairs.folder / HISTORY / "generator_DRUSEN_epoch_002.pth", target)[-1]
+    before_each_removal(act)
+    removal.delete(pairs.folder / HISTORY / "generator_DRUSEN_epoch_001.pth", pairs.folder)
+    removal.delete(copy, pairs.folder)
+    left = tmp_path / "left" / pairs.folder.name
+    (copied,) = removal.backups(left).glob("critic*.pth")
+    for critic in (left / HISTORY / "critic_DRUSEN_epoch_001.pth", copied):
+        assert removal.delete(critic, left).paths == [critic]
 
 
 def test_what_a_killed_training_left_half_of_is_told_and_can_be_deleted(pairs, between_the_names, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from stores import damage, finished, python, rewrite, save, save_pair, start, tr
 from systems import remove
 
 from ganguard.errors import DamagedCheckpoint, UsageError
-from ganguard.store import aliases, backup, durable, envelope, names, removal, resume, runfile
+from ganguard.store import aliases, backup, durable, envelope, interruption, names, removal, resume, runfile
 from ganguard.store.catalog import Catalog
 from ganguard.store.lock import REMOVAL, Lock
 from ganguard.store.resume import Request
@@ -39,11 +40,11 @@ def epochs(folder: Path) -> list[int]:
 
 @pytest.mark.usefixtures("entries")
 def test_law_7_cleanup_leaves_what_the_policy_keeps(folder):
-    would_go = [e.path for e in removal.prune(folder, FEW, dry_run=True)]
+    would_go = [e.path for e in removal.would_go(folder, FEW)]
     assert epochs(folder) == [1, 2, 3, 4, 5]
-    assert [e.path for e in removal.prune(folder, FEW)] == would_go
+    assert removal.prune(folder, FEW).paths == would_go
     assert epochs(folder) == [4, 5]
-    assert removal.prune(folder, FEW) == []
+    assert removal.prune(folder, FEW).paths == removal.would_go(folder, FEW) == []
 
 
 def test_law_7_nothing_goes_where_no_survivor_is_good(folder, entries):
@@ -73,12 +74,125 @@ def test_companions_go_with_their_head(folder):
     assert sorted(tree(folder)) == ["critic_epoch_003.pth", "generator_epoch_003.pth"]
     save_pair(folder, 4)
     gone = removal.delete(folder / "generator_epoch_003.pth", folder)
-    assert [p.name for p in gone] == ["generator_epoch_003.pth", "critic_epoch_003.pth"]
+    assert [p.name for p in gone.paths] == ["generator_epoch_003.pth", "critic_epoch_003.pth"]
     with pytest.raises(UsageError, match="last good"):
         removal.delete(folder / "critic_epoch_004.pth", folder)
     save_pair(folder, 5)
     gone = removal.delete(folder / "critic_epoch_004.pth", folder)  # either name stands for both
-    assert [p.name for p in gone] == ["generator_epoch_004.pth", "critic_epoch_004.pth"]
+    assert [p.name for p in gone.paths] == ["generator_epoch_004.pth", "critic_epoch_004.pth"]
+
+
+def test_a_second_file_that_a_copy_of_its_first_needs_stays_and_is_not_told_as_gone(folder):
+    for epoch in (1, 2, 3):
+        save_pair(folder, epoch)
+    shutil.copy(folder / "generator_epoch_001.pth", folder / "my.pth")
+    policy = Policy(keep_latest=1, keep_every=0)
+    wanted = ["generator_epoch_001.pth", "generator_epoch_002.pth", "critic_epoch_002.pth"]
+    assert [e.path.name for e in removal.would_go(folder, policy)] == wanted
+    assert [p.name for p in removal.prune(folder, policy).paths] == wanted
+    assert {head.path.name for head in Catalog.of(folder).heads} == {"my.pth", "generator_epoch_003.pth"}
+
+
+def test_a_second_file_that_two_going_first_ones_share_goes_with_the_last(folder, monkeypatch):
+    """Where that one cannot be removed, it keeps its second file."""
+    one = save_pair(folder, 1)
+    copy = folder / "twin.pth"
+    shutil.copy(one.path, copy)
+    there = Catalog.of(folder)
+    first, last = there.heads
+    real = durable.replace
+
+    def refusing(source, target):
+        if source == last.path:
+            raise PermissionError(errno.EACCES, "in use")
+        real(source, target)
+
+    monkeypatch.setattr(durable, "replace", refusing)
+    stuck = {}
+    gone = removal.remove_all(there, [first, last], [], stays=stuck.__setitem__)
+    assert [e.path for e in gone] == [first.path]
+    assert list(stuck) == [last.path]
+    assert not Catalog.of(folder).lacking(last)
+    monkeypatch.undo()
+    gone = removal.remove_all(there, [first, last], [], stays=stuck.__setitem__)
+    assert tree(folder) == {}
+
+
+class BrokenOffError(BaseException):
+    """Not an Exception, as what ends a thread's work."""
+
+
+def test_a_removal_that_is_broken_off_in_the_middle_leaves_the_pair_whole(folder, monkeypatch):
+    head = save_pair(folder, 1)
+    before = tree(folder)
+
+    def broken(_path):
+        raise BrokenOffError
+
+    monkeypatch.setattr(durable, "remove", broken)
+    with pytest.raises(BrokenOffError):
+        removal.remove(Catalog.of(folder), head, [])
+    assert tree(folder) == before
+
+
+def test_nobody_breaks_a_removal_off_between_two_files(folder, monkeypatch):
+    """Under Windows, where another program holds one of them open for a while."""
+    head = save_pair(folder, 1)
+    held = iter([head.path.name, "critic_epoch_001.pth"])
+    renamed, removed = Path.replace, Path.unlink
+
+    def broken():
+        raise BrokenOffError
+
+    def refuse(path, following=held):
+        if path.name == getattr(refuse, "name", None):
+            refuse.name = next(following, None)
+            raise PermissionError(errno.EACCES, "in use")
+
+    refuse.name = next(held)
+    monkeypatch.setattr(durable, "WINDOWS", True)
+    monkeypatch.setattr(durable, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(Path, "replace", lambda path, target: (refuse(path), renamed(path, target))[1])
+    monkeypatch.setattr(Path, "unlink", lambda path, **more: (refuse(path), removed(path, **more))[1])
+    with interruption.asking(broken):
+        removal.remove(Catalog.of(folder), head, [])
+    assert tree(folder) == {}
+
+
+@pytest.fixture
+def not_flushed(monkeypatch, folder):
+    """The folder cannot be flushed any more once this many checkpoints are left."""
+
+    def install(left: int) -> None:
+        real = durable.sync_folder
+
+        def sync(place):
+            if len(list(folder.glob("checkpoint_*.pth"))) <= left:
+                raise OSError(errno.EIO, "Input/output error")
+            real(place)
+
+        monkeypatch.setattr(durable, "sync_folder", sync)
+
+    return install
+
+
+@pytest.mark.usefixtures("entries")
+def test_law_1_what_was_removed_is_told_although_the_folder_cannot_be_flushed_then(folder, not_flushed):
+    not_flushed(4)
+    gone = removal.delete(folder / "checkpoint_epoch_001.pth", folder)
+    assert [p.name for p in gone.paths] == ["checkpoint_epoch_001.pth"]
+    assert "may bring back what was removed" in gone.warning
+    with pytest.raises(OSError, match="Input/output"):  # before anything goes
+        removal.prune(folder, FEW)
+    assert epochs(folder) == [2, 3, 4, 5]
+
+
+@pytest.mark.usefixtures("entries")
+def test_law_1_a_cleanup_tells_what_went_although_the_folder_cannot_be_flushed_then(folder, not_flushed):
+    not_flushed(2)
+    gone = removal.prune(folder, FEW)
+    assert len(gone.paths) == 3
+    assert "input/output error" in gone.warning
 
 
 def test_law_7_retention_touches_only_files_of_its_own_run(folder, entries):
@@ -198,7 +312,7 @@ def test_a_torn_file_and_one_that_was_set_aside_can_be_deleted(folder, entries):
     remove(folder / names.LATEST)
     start(folder)
     aside = next((folder / names.SET_ASIDE).rglob("*.pth"))
-    assert removal.delete(aside, folder) == [aside]
+    assert removal.delete(aside, folder).paths == [aside]
     assert epochs(folder) == [1, 2, 3, 4]
 
 
@@ -210,7 +324,7 @@ def test_law_7_what_was_set_aside_goes_only_while_a_good_one_is_there(folder):
         removal.clear_set_aside(folder)
     assert tree(folder) == before
     save(folder, 1, run=runfile.read(folder).run)
-    assert len(removal.clear_set_aside(folder, dry_run=True)) == 6
+    assert len(removal.set_aside_in(folder)) == 6
     assert len(removal.clear_set_aside(folder)) == 6
     assert list(tree(folder)) == ["checkpoint_epoch_001.pth"]
     assert not (folder / names.SET_ASIDE).exists()
@@ -227,7 +341,7 @@ def test_law_10_a_removal_waits_for_another_and_decides_again(folder, entries):
     code = """
 import sys; from pathlib import Path
 from ganguard.store import removal; from ganguard.store.retention import Policy
-print(len(removal.prune(Path(sys.argv[1]), Policy(keep_latest=2, keep_every=0))))
+print(len(removal.prune(Path(sys.argv[1]), Policy(keep_latest=2, keep_every=0)).paths))
 """
     with Lock(folder, REMOVAL):
         second = python(code, folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ganguard.cli import options, running
-from ganguard.errors import EXIT_IN_USE, EXIT_NO_CHECKPOINT, EXIT_USAGE, CheckpointError, UsageError
+from ganguard.errors import EXIT_IN_USE, EXIT_NO_CHECKPOINT, EXIT_USAGE, CheckpointError, GanguardError, UsageError
 from ganguard.reports import best_pair, checkpoint_list, console
 from ganguard.store import backup, catalog, foreign, names, removal, retention, runfile, spared, verdicts
 from ganguard.store.catalog import Catalog, Entry
@@ -21,6 +21,7 @@ from ganguard.store.pair import HISTORY
 from ganguard.store.plans import naming
 from ganguard.store.reading import open_regular
 from ganguard.store.retention import Policy
+from ganguard.store.shelf import Shelf
 from ganguard.store.summary import Summary
 
 _EPILOG = """\
@@ -223,7 +224,7 @@ def _verify(files: list[Path], folder: Path, *, as_json: bool) -> int:
         found = verdicts.of(path)
         if found is None:  # by a training or a cleanup beside us
             if named:
-                console.say(f"{path} is being written, or was removed since.", stream=sys.stderr)
+                console.say(f"{path} is being written or removed, or was removed since.", stream=sys.stderr)
             continue
         results.append({"file": str(found.head.path), "good": found.good, "verdict": found.text})
         if not as_json:
@@ -235,7 +236,7 @@ def _verify(files: list[Path], folder: Path, *, as_json: bool) -> int:
 
 def _checkpoints(there: Catalog) -> list[Entry]:
     """Every checkpoint once, and every file that is none: a pair by its first file, once that is written."""
-    return [e for e in there.versioned if there.head_of(e) == e and not there.is_being_written(e)]
+    return [e for e in there.versioned if there.head_of(e) == e and not there.is_in_between(e)]
 
 
 def _back_up(file: Path, folder: Path, *, as_json: bool) -> int:
@@ -246,39 +247,67 @@ def _back_up(file: Path, folder: Path, *, as_json: bool) -> int:
     return 0
 
 
+@dataclasses.dataclass
+class _Cleanup:
+    """What a cleanup removed, or would remove, and what it could not."""
+
+    files: list[Entry] = dataclasses.field(default_factory=list)
+    aside: dict[Path, int] = dataclasses.field(default_factory=dict)  # bytes
+    stuck: dict[Path, OSError] = dataclasses.field(default_factory=dict)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def paths(self) -> list[Path]:
+        return [*(file.path for file in self.files), *self.aside]
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.size for file in self.files) + sum(self.aside.values())
+
+
 def _clean_up(folder: Path, asked: argparse.Namespace) -> int:
-    going, stuck = _prune_all(folder, asked)
-    paths = [entry.path for entry in going]
-    freed = sum(entry.size for entry in going)
-    if asked.set_aside:
-        freed += sum(path.lstat().st_size for path in removal.clear_set_aside(folder, dry_run=True))
-        paths += removal.clear_set_aside(folder, dry_run=asked.dry_run)
+    done = _Cleanup()
+    try:
+        for shelf in runfile.shelves(folder):
+            _prune(shelf, asked, done)
+        if asked.set_aside:
+            aside = {path: path.lstat().st_size for path in removal.set_aside_in(folder)}
+            gone = aside if asked.dry_run else removal.clear_set_aside(folder)
+            done.aside = {path: aside.get(path, 0) for path in gone}
+    except (OSError, GanguardError):
+        if done.paths:
+            _tell_of(done, asked)
+        raise
+    _tell_of(done, asked)
+    return EXIT_IN_USE if done.stuck else 0
+
+
+def _prune(shelf: Shelf, asked: argparse.Namespace, done: _Cleanup) -> None:
+    keep = retention.usual(shelf)
+    policy = Policy(
+        keep_latest=keep.keep_latest if asked.keep_latest is None else asked.keep_latest,
+        keep_every=keep.keep_every if asked.keep_every is None else asked.keep_every,
+    )
+    if asked.dry_run:
+        done.files += removal.would_go(shelf, policy)
+        return
+    gone = removal.prune(shelf, policy, stays=done.stuck.__setitem__)
+    done.files += gone.files
+    done.warnings += [gone.warning] if gone.warning else []
+
+
+def _tell_of(done: _Cleanup, asked: argparse.Namespace) -> None:
     verb = "Would remove" if asked.dry_run else "Removed"
-    lines = [f"{verb} {path}" for path in paths]
     verified = "" if asked.dry_run else " The newest good one was verified first."
-    lines.append(f"{verb} {console.counted(len(paths), 'file')}; {console.size(freed)} of checkpoints.{verified}")
-    if not paths and not stuck:
+    lines = [f"{verb} {path}" for path in done.paths]
+    lines.append(f"{verb} {console.counted(len(lines), 'file')}; {console.size(done.bytes)} of checkpoints.{verified}")
+    if not done.paths and not done.stuck:
         lines = ["Nothing to remove: everything there is kept by the rules."]
-    for path, error in stuck.items():
+    for path, error in done.stuck.items():
         lines.append(f"{path} could not be removed ({why(error)}) and stays. Type the same command again later.")
-    values = {"dry_run": asked.dry_run, "removed": [str(path) for path in paths], "bytes": freed}
-    _print(values | {"left": [str(path) for path in stuck]}, lines, as_json=asked.json)
-    return EXIT_IN_USE if stuck else 0
-
-
-def _prune_all(folder: Path, asked: argparse.Namespace) -> tuple[list[Entry], dict[Path, OSError]]:
-    """The files that went, or would go, and the checkpoints that could not be removed."""
-    files: list[Entry] = []
-    stuck: dict[Path, OSError] = {}
-    for shelf in runfile.shelves(folder):
-        there, keep = Catalog.of(shelf), retention.usual(shelf)
-        policy = Policy(
-            keep_latest=keep.keep_latest if asked.keep_latest is None else asked.keep_latest,
-            keep_every=keep.keep_every if asked.keep_every is None else asked.keep_every,
-        )
-        gone = removal.prune(shelf, policy, dry_run=asked.dry_run, stays=stuck.__setitem__)
-        files += [entry for head in gone for entry in (head, *there.companions(head))]
-    return files, stuck
+    values = {"dry_run": asked.dry_run, "removed": [str(path) for path in done.paths], "bytes": done.bytes}
+    values |= {"left": [str(path) for path in done.stuck], "warnings": done.warnings}
+    _print(values, [*lines, *done.warnings], as_json=asked.json)
 
 
 def _delete(file: Path, folder: Path, *, force: bool, as_json: bool) -> int:
@@ -286,8 +315,11 @@ def _delete(file: Path, folder: Path, *, force: bool, as_json: bool) -> int:
     shelf = removal.shelf_of(file, folder)
     gone = removal.delete(file, folder, force=force)
     left = removal.left_elsewhere(shelf, entry)
-    values: dict[str, Any] = {"deleted": [str(path) for path in gone]}
-    lines = [f"Deleted {path}" for path in gone]
+    values: dict[str, Any] = {"deleted": [str(path) for path in gone.paths]}
+    lines = [f"Deleted {path}" for path in gone.paths]
+    if gone.warning:
+        values["warnings"] = [gone.warning]
+        lines.append(gone.warning)
     if left is not None:
         values["left"] = str(left.path)
         lines.append(

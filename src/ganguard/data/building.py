@@ -100,7 +100,7 @@ def check_images(cache_dir: Path, request: Request, say: Say) -> Checked:
     _check_some_left(request, checked)
     with refusing(cache_dir):
         cache_dir.mkdir(parents=True, exist_ok=True)
-        with durable.written_atomically(remembered) as file:
+        with durable.written_atomically(remembered, "data") as file:
             file.write(meta_text(request, checked))
     return checked
 
@@ -127,7 +127,7 @@ def _build(cache_dir: Path, requests: Sequence[Request], say: Say) -> None:
             work.mkdir()
         checked = _write_images([work / IMAGES for work in works], requests, say)
         for request, work, folder in zip(requests, works, folders, strict=True):
-            with durable.written_atomically(work / META) as file:
+            with durable.written_atomically(work / META, "data") as file:
                 file.write(meta_text(request, checked))
             if find_cache(cache_dir, request) is None:  # it can be there where the file system has no locks
                 durable.replace(work, folder)

@@ -94,7 +94,7 @@ def _find(source: Source, entries: Sequence[Entry], max_pixels: int, cache_dir: 
     values = _together(list(_extents(source, entries, max_pixels, say)))
     with refusing(cache_dir):
         cache_dir.mkdir(parents=True, exist_ok=True)
-        with durable.written_atomically(remembered) as file:
+        with durable.written_atomically(remembered, "data") as file:
             file.write(json.dumps({"key": key, "values": asdict(values) if values else None}).encode())
     return values
 

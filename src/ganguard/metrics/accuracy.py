@@ -219,7 +219,7 @@ def _write(path: Path, key: str, network: nn.Module, say: Say) -> None:
     state = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
     try:
         durable.make_folder(path.parent)
-        with durable.written_atomically(path) as file:
+        with durable.written_atomically(path, "metrics") as file:
             torch.save({"state": state, "digest": _digest(key, state)}, file)
     except (OSError, RuntimeError) as error:  # RuntimeError: torch's own for a disk that filled up
         reason = durable.why(error) if isinstance(error, OSError) else str(error).splitlines()[0]

@@ -91,7 +91,7 @@ def write(path: Path, key: Key, sums: Sums, say: Callable[[str], None]) -> None:
     content: dict[str, Any] = {"sums": vars(sums), "key": dict(key), "digest": _digest(key, sums)}
     try:
         durable.make_folder(path.parent)
-        with durable.written_atomically(path) as file:
+        with durable.written_atomically(path, "metrics") as file:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:  # RuntimeError: torch's own for a disk that filled up
         reason = durable.why(error) if isinstance(error, OSError) else str(error).splitlines()[0]

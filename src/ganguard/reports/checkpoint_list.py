@@ -126,7 +126,6 @@ def make(folder: Path, *, about: Callable[[Path], Mapping[str, Any]] | None = No
     if about is not None:
         all_rows = [_opened(row, about, refused) for row in all_rows]
     files = {entry.path: entry for there in (*catalogs, copies, *away) for entry in there.entries}
-    going = [(there, head) for there in catalogs for head in _expendable(there)]
     return CheckpointList(
         folder=folder,
         exists=folder.is_dir(),
@@ -135,7 +134,7 @@ def make(folder: Path, *, about: Callable[[Path], Mapping[str, Any]] | None = No
         bytes=_bytes_once(files.values()),
         set_aside_files=sum(len(row.files) for row in aside),
         set_aside_bytes=_bytes_once(entry for row in aside for entry in row.files),
-        cleanup_bytes=_bytes_once(e for there, head in going for e in (head, *there.companions(head))),
+        cleanup_bytes=_bytes_once(file for there in catalogs for file in _expendable(there)),
         refused=tuple(refused),
     )
 
@@ -178,7 +177,7 @@ def _seconds(there: Catalog, entry: Entry) -> list[Entry]:
 
 def _state(there: Catalog, entry: Entry) -> str:
     if entry.state is State.WHOLE and (there.lacking(entry) if entry.is_head else entry in there.orphans):
-        return "being written" if there.is_being_written(entry) else "incomplete"
+        return "being written or removed" if there.is_in_between(entry) else "incomplete"
     return str(entry.state.value)
 
 
@@ -237,11 +236,11 @@ def _set_aside(folder: Path) -> list[Path]:
 
 
 def _expendable(there: Catalog) -> list[Entry]:
-    """What a cleanup would remove: nothing where it would not know which run is meant."""
+    """The files that a cleanup would remove: none where it would not know which run is meant."""
     if runfile.read(there.shelf) is None and len(there.runs()) != 1:
         return []
     with contextlib.suppress(CheckpointError):  # likewise: a cleanup stops there
-        return removal.prune(there.shelf, retention.usual(there.shelf), dry_run=True)
+        return removal.would_go(there.shelf, retention.usual(there.shelf))
     return []
 
 

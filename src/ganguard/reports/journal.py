@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ganguard.reports import console
 from ganguard.store import durable
 from ganguard.store.durable import why, write_all
 from ganguard.store.plain import is_count
@@ -23,13 +24,18 @@ _LONGEST_LINE = 1 << 20  # bytes; what is longer is none of ours
 
 
 class Journal:
-    """Appends to ``path``. A disk that takes no lines is told once, and the lines wait in memory."""
+    """Appends to ``path``. A disk that takes no lines is told once, and the lines wait in memory.
 
-    def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
+    Args:
+        tag: of temporary files, the run's own: other runs may share the folder.
+    """
+
+    def __init__(self, path: Path, warn: Callable[[str], None], tag: str) -> None:
         self.path = path
         self._warn = warn
+        self._tag = tag
         self._waiting: list[str] = []
-        self._failing = False
+        self._failing = set[str]()  # what fails, and was told
         self._unsynced = False
 
     def cut_back(self, step: int, epoch: int) -> Path | None:
@@ -48,11 +54,11 @@ class Journal:
             aside = self._beside(f"after_step_{step}", found.later)
             if damaged := self._beside("damaged", found.damaged):
                 self._warn(
-                    f"The journal is damaged in {len(found.damaged)} places, by a power cut or the disk: what stood "
-                    f"there is missing, and the rest of it was moved to {damaged.name}."
+                    f"The journal holds {console.counted(len(found.damaged), 'damaged line')}, by a power cut or the "
+                    f"disk: what stood there is missing, and the rest of it was moved to {damaged.name}."
                 )
             if found.between:
-                with durable.written_atomically(self.path) as file:
+                with durable.written_atomically(self.path, self._tag) as file:
                     file.writelines(line for line in _lines(self.path) if _belongs(line, step, epoch))
             else:
                 with open_regular(self.path, os.O_RDWR) as file:
@@ -94,9 +100,9 @@ class Journal:
         try:
             self._append("".join(f"{line}\n" for line in self._waiting).encode())
             self._waiting = []
-            self._failing = False
+            self._failing.discard("write")
         except OSError as error:
-            self._tell_once(f"cannot be written: {why(error)}. Its lines wait in memory.")
+            self._tell_once("write", f"cannot be written: {why(error)}. Its lines wait in memory.")
             del self._waiting[:-_MOST_KEPT_BACK]
 
     def _append(self, text: bytes) -> None:
@@ -119,13 +125,14 @@ class Journal:
                 durable.sync_file(file.fileno())
             durable.sync_folder(self.path.parent)
             self._unsynced = False
+            self._failing.discard("sync")
         except OSError as error:
-            self._tell_once(f"may lack lines after a power cut: {why(error)}.")
+            self._tell_once("sync", f"may lack lines after a power cut: {why(error)}.")
 
-    def _tell_once(self, text: str) -> None:
-        if not self._failing:
+    def _tell_once(self, what: str, text: str) -> None:
+        if what not in self._failing:
             self._warn(f"The journal {self.path} {text}")
-        self._failing = True
+        self._failing.add(what)
 
 
 @dataclass

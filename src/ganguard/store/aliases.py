@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ganguard.errors import CheckpointError
-from ganguard.store import durable, envelope, names, set_aside
+from ganguard.store import commit, durable, envelope, names, set_aside
 from ganguard.store.catalog import Catalog, Entry, read
 from ganguard.store.durable import why
 from ganguard.store.envelope import State
@@ -34,7 +34,7 @@ def _matched(shelf: Shelf, files: Sequence[T]) -> list[tuple[str, T]]:
 
 
 def point(alias: Path, target: Path, tag: str = "") -> str | None:
-    """Make ``alias`` another name of ``target``; returns a warning where that failed, which harms nothing.
+    """Make ``alias`` another name of ``target``; returns a warning where it is not, or may not last.
 
     A hard link costs no space. Where a read-only file can be written all the same (by root, on some shares), a plain
     ``torch.save`` onto a link would reach the checkpoint itself: there it is a copy.
@@ -47,12 +47,13 @@ def point(alias: Path, target: Path, tag: str = "") -> str | None:
         durable.replace(temporary, alias)
         if durable.WINDOWS:  # to be replaced, the alias had to become writable, and with it what it was a link to
             _protect_all(alias.parent)
-        durable.sync_folder(alias.parent)
     except OSError as error:
         return f"{alias.name} could not be moved on ({why(error)}); {target.name} itself is safe."
     finally:
         # Renaming one name of a file onto another name of the same file does nothing and leaves both.
         _clear_up(alias, target, tag)
+    if unsynced := commit.synced(alias.parent):
+        return f"{alias.name} was moved on, which a power cut may undo: {alias.parent} cannot be flushed ({unsynced})."
     return None
 
 

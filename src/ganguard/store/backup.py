@@ -1,4 +1,7 @@
-"""Verified copies of checkpoints, of fixed names too, which may move on while they are copied."""
+"""Verified copies of checkpoints, of fixed names too, which may move on while they are copied.
+
+A copy gets its name as a new checkpoint does, see ``commit``: all are whole first, and the head is named last.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ganguard.errors import DamagedCheckpoint, SaveFailed, UsageError
-from ganguard.store import catalog, durable, envelope, names
+from ganguard.store import catalog, commit, durable, envelope, names
 from ganguard.store.catalog import Catalog, Entry
 from ganguard.store.durable import why
 from ganguard.store.envelope import State
@@ -19,7 +22,6 @@ from ganguard.store.lock import BACKUP, Lock
 from ganguard.store.reading import open_regular
 
 _WAIT_S = 600.0
-TAG = "backup"  # of temporary files: the folder may be that of a training too
 _LOOKS = 20
 _LOOK_PAUSE_S = 0.05
 
@@ -83,8 +85,8 @@ def _opened_once(file: Path, opened: contextlib.ExitStack) -> list[_Source]:
         return [typed]
     there = Catalog.beside(file)
     head = there.by_its_own_name(there.head_of(typed.entry))
-    if there.is_being_written(head):
-        raise UsageError(f"{file.name} is of a checkpoint that is being written. Wait until it is saved.")
+    if there.is_in_between(head):
+        raise UsageError(f"{file.name} is of a checkpoint that is being written or removed. Wait a moment.")
     if head.state is State.WHOLE and not head.is_head:
         raise UsageError(f"{file.name} is a second file whose first is not there: no checkpoint to back up.")
     if lacking := there.lacking(head):
@@ -111,7 +113,7 @@ def _copy_together(sources: Sequence[_Source], target: Path, word: str, needed: 
     now = datetime.datetime.now()
     durable.make_folder(target)
     with Lock(target, BACKUP, wait_s=_WAIT_S):
-        durable.clear_temporaries(target, TAG)  # of a backup that was interrupted
+        _clear_what_was_interrupted(target)
         if (free := durable.free_bytes(target)) < needed:
             raise SaveFailed(
                 f"{needed / 1e6:.1f} MB are needed in {target} and {free / 1e6:.1f} MB are free",
@@ -121,32 +123,36 @@ def _copy_together(sources: Sequence[_Source], target: Path, word: str, needed: 
         return _copy_all(sources, names.free_together(target, named))
 
 
+def _clear_what_was_interrupted(target: Path) -> None:
+    """What a backup left that ended between its names or before them; to be called by who holds the lock."""
+    if left := durable.temporaries(target, names.BACKUP_TAG):
+        there = Catalog.all_in(target)
+        commit.drop([e.path for e in there.orphans if catalog.waits_for_its_first(e, names.BACKUP_TAG)] + left)
+
+
 def _copy_all(sources: Sequence[_Source], paths: list[Path]) -> list[Path]:
+    """All of them or, on errors, none: half a pair is no backup."""
+    waiting = [durable.temporary_name(path, names.BACKUP_TAG) for path in paths]
     try:
-        for source, path in zip(sources, paths, strict=True):
-            _copy(source, path)
+        for source, temporary in zip(sources, waiting, strict=True):
+            _copy(source, temporary)
+        commit.give_names(waiting, paths)
+        durable.sync_folder(paths[-1].parent)
     except BaseException:
-        for path in paths:  # half a pair is no backup
-            with contextlib.suppress(OSError):
-                durable.remove(path)
+        with contextlib.suppress(OSError):  # as it came: a second file is never seen without its first
+            durable.replace(paths[-1], waiting[-1])
+        commit.drop([*paths, *waiting])
         raise
     return paths
 
 
-def _copy(source: _Source, path: Path) -> None:
-    temporary = durable.temporary_name(path, TAG)
-    try:
-        durable.copy_open(source.file, temporary)
-        if not _came_back(temporary, source):
-            raise SaveFailed(
-                f"The copy of {source.entry.path.name} did not come back as written; check the disk of {path.parent}"
-            )
-        durable.protect(temporary)
-        durable.replace(temporary, path)
-        durable.sync_folder(path.parent)
-    finally:
-        with contextlib.suppress(OSError):
-            durable.remove(temporary)
+def _copy(source: _Source, temporary: Path) -> None:
+    durable.copy_open(source.file, temporary)
+    if not _came_back(temporary, source):
+        raise SaveFailed(
+            f"The copy of {source.entry.path.name} did not come back as written; check the disk of {temporary.parent}"
+        )
+    durable.protect(temporary)
 
 
 def _came_back(copy: Path, source: _Source) -> bool:

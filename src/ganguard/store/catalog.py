@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +19,7 @@ from ganguard.store.shelf import Shelf, at
 from ganguard.store.summary import Kind, Lineage, Summary, from_json
 
 _LOOKS = 10
+_LOCKS = (lock.TRAINING, lock.REMOVAL, lock.BACKUP)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,16 +216,22 @@ class Catalog:
         needed = {companion.digest for summary in whole for companion in summary.companions}
         return [e for e in self.entries if e.summary and not e.is_head and e.digest not in needed]
 
-    def is_being_written(self, entry: Entry) -> bool:
-        """Whether the first file of the pair that this one is the second of is being written, or was since the look.
+    def is_in_between(self, entry: Entry, *, locks: Collection[str] = _LOCKS) -> bool:
+        """Whether this is the second file of a pair that is being written, copied or removed, or was since the look.
 
-        It lies there under a temporary name before the second one gets its own, until it gets its own too.
+        The first one lies there under a temporary name before the second one gets its own, and until it is gone.
+
+        Args:
+            locks: that tell whether somebody is at work; not those that the caller holds.
         """
         if entry not in self.orphans or entry.summary is None:
             return False
         shelf = Shelf(self.folder, entry.summary.pair)
-        if any(entry.digest in _companions_in(path) for path in durable.temporaries(entry.path.parent, shelf.tag)):
-            return lock.is_held(self.folder, shelf.lock_name(lock.TRAINING))
+        if waits_for_its_first(entry, shelf.tag):
+            of_the_run = (name for name in locks if name != lock.BACKUP)
+            return any(lock.is_held(self.folder, shelf.lock_name(name)) for name in of_the_run)
+        if waits_for_its_first(entry, names.BACKUP_TAG):
+            return lock.BACKUP in locks and lock.is_held(entry.path.parent, lock.BACKUP)
         now = Catalog.all_in(self.folder)
         return any(entry.digest in {c.digest for c in head.summary.companions} for head in now.heads if head.summary)
 
@@ -252,6 +259,11 @@ class Catalog:
             assert entry.summary is not None  # heads have one
             found.setdefault(entry.summary.run, []).append(entry)
         return found
+
+
+def waits_for_its_first(entry: Entry, tag: str) -> bool:
+    """Whether the first file of a second one lies beside it under a temporary name of the writer with this ``tag``."""
+    return any(entry.digest in _companions_in(path) for path in durable.temporaries(entry.path.parent, tag))
 
 
 def _companions_in(path: Path) -> set[str]:

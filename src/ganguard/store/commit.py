@@ -80,9 +80,9 @@ def commit(where: Path | Shelf, parts: Sequence[Part]) -> Checkpoint:
         paths = names.free_together(folder, [part.summary.name for part in parts])
         waiting = [durable.temporary_name(path, shelf.tag) for path in paths]
         files = _write_all(parts, paths, waiting)
-        _give_names(waiting, paths)
+        give_names(waiting, paths)
     except BaseException as error:
-        _drop(waiting)
+        drop(waiting)
         if isinstance(error, OSError):
             raise SaveFailed(why(error), needed=needed) from error
         raise
@@ -132,7 +132,8 @@ def _fill(hashed: envelope.HashingFile, dump: Dump) -> None:
         raise hashed.error
 
 
-def _give_names(waiting: Sequence[Path], paths: Sequence[Path]) -> None:
+def give_names(waiting: Sequence[Path], paths: Sequence[Path]) -> None:
+    """Rename files that are on the medium, the head last. Raises OSError: the head has no name, nor have the others."""
     *companions, head = paths
     try:
         for temporary, path in zip(waiting, companions, strict=False):
@@ -142,11 +143,12 @@ def _give_names(waiting: Sequence[Path], paths: Sequence[Path]) -> None:
         _rename(waiting[-1], head)
     except BaseException:
         if not _may_stand(head):  # companions without their head are only bytes that the next try would miss
-            _drop(companions)
+            drop(companions)
         raise
 
 
-def _drop(paths: Sequence[Path]) -> None:
+def drop(paths: Sequence[Path]) -> None:
+    """Remove what is given up; what cannot be removed stays."""
     for path in paths:
         with contextlib.suppress(OSError):
             durable.remove(path)

@@ -180,8 +180,12 @@ def free_bytes(folder: Path) -> int:
 
 
 @contextlib.contextmanager
-def written_atomically(path: Path, tag: str = "") -> Iterator[Any]:
-    """A binary file to write to, which takes the name ``path`` once it is whole and durable."""
+def written_atomically(path: Path, tag: str) -> Iterator[Any]:
+    """A binary file to write to, which takes the name ``path`` once it is whole and durable.
+
+    Args:
+        tag: whose it is meanwhile, see ``temporary_name``: others that start in the folder leave it alone.
+    """
     temporary = temporary_name(path, tag)
     try:
         with temporary.open("xb") as file:

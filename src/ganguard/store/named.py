@@ -291,5 +291,4 @@ def _similar(file: Path) -> str:
         return f" Did you mean {file.parent / close[0]}?"
     if not file.parent.is_dir():
         return f" Nor is there a folder {file.parent}."
-    words = ["python", "checkpoint_manager.py", "--checkpoint-dir", file.parent, "--list"]
-    return f" List what is there with: {commands.typed(words)}"
+    return f" List what is there with: {commands.manager('--checkpoint-dir', file.parent, '--list')}"

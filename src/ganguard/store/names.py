@@ -12,6 +12,7 @@ TITLE = "checkpoint"
 LATEST = "latest_checkpoint.pth"
 SET_ASIDE = "set_aside"
 BACKUPS = "checkpoint_backups"
+BACKUP_TAG = "backup"  # of temporary files in a folder of backups, which may be that of a training too
 _OURS = re.compile(r"(checkpoint_(epoch_\d+(_batch_\d+)?|step_\d+)|EMERGENCY_.+)(_\d+)?\.pth")
 
 

@@ -7,15 +7,15 @@ go is decided again under it: a training and a manager may both be at work, and 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ganguard.errors import DamagedCheckpoint, UnreadableCheckpoint, UsageError
-from ganguard.store import aliases, catalog, durable, interruption, names, runfile
+from ganguard.store import aliases, catalog, commit, durable, interruption, names, runfile
 from ganguard.store.catalog import Catalog, Entry, newest_first
 from ganguard.store.envelope import State
-from ganguard.store.lock import REMOVAL, Lock
+from ganguard.store.lock import BACKUP, REMOVAL, TRAINING, Lock
 from ganguard.store.pair import HISTORY
 from ganguard.store.retention import Policy, expendable
 from ganguard.store.search import verify_all
@@ -30,18 +30,35 @@ def current_heads(there: Catalog) -> list[Entry]:
     return there.runs().get(run.run, []) if run else []
 
 
+@dataclass(frozen=True, kw_only=True)
+class Removed:
+    """What went. ``warning`` tells where that may not survive a power cut; empty where it does."""
+
+    files: tuple[Entry, ...] = ()
+    warning: str = ""
+
+    @property
+    def paths(self) -> list[Path]:
+        return [file.path for file in self.files]
+
+
+def would_go(where: Path | Shelf, policy: Policy) -> list[Entry]:
+    """The files that ``prune`` would remove, as things stand."""
+    there = Catalog.of(where)
+    going, staying = _going(there, policy)
+    return _once(file for head in going for file in _files_of(there, head, staying))
+
+
+def _once(files: Iterable[Entry]) -> list[Entry]:
+    return list({file.path: file for file in files}.values())
+
+
 def _raise(_path: Path, error: OSError) -> None:
     raise error
 
 
-def prune(
-    where: Path | Shelf,
-    policy: Policy,
-    *,
-    dry_run: bool = False,
-    stays: Callable[[Path, OSError], None] = _raise,
-) -> list[Entry]:
-    """Remove what ``policy`` does not keep; returns the heads of what went (or would go).
+def prune(where: Path | Shelf, policy: Policy, *, stays: Callable[[Path, OSError], None] = _raise) -> Removed:
+    """Remove what ``policy`` does not keep.
 
     Args:
         stays: told of a checkpoint that cannot be removed, held open by another program, say; the others go.
@@ -52,25 +69,16 @@ def prune(
         OSError: the folder cannot be flushed; nothing was removed.
     """
     shelf = at(where)
-    if dry_run or not shelf.folder.is_dir():
-        return _going(Catalog.of(shelf), policy)[0]
-    gone = []
+    if not shelf.folder.is_dir():
+        return Removed()
     with removing(shelf):
         there = Catalog.of(shelf)
         going, staying = _going(there, policy)
-        if going:
-            require_survivor(there, staying)
-            _sync(shelf)
-        for entry in going:
-            interruption.ask()
-            try:
-                remove(there, entry, staying)
-                gone.append(entry)
-            except OSError as error:
-                stays(entry.path, error)
-        if gone:
-            _sync(shelf)
-    return gone
+        if not going:
+            return Removed()
+        require_survivor(there, staying)
+        _sync(shelf)
+        return _removed(shelf, remove_all(there, going, staying, stays=stays))
 
 
 def removing(shelf: Shelf) -> Lock:
@@ -78,10 +86,27 @@ def removing(shelf: Shelf) -> Lock:
     return Lock(shelf.folder, shelf.lock_name(REMOVAL), of=str(shelf), wait_s=_WAIT_S)
 
 
+@contextlib.contextmanager
+def removing_backups(shelf: Shelf, folder: Path) -> Iterator[None]:
+    """``removing`` from a folder of backups, into which nobody copies meanwhile."""
+    with Lock(folder, BACKUP, wait_s=_WAIT_S), removing(shelf):
+        yield
+
+
 def _sync(shelf: Shelf) -> None:
     for place in shelf.places:
         if place.is_dir():
             durable.sync_folder(place)
+
+
+def _removed(shelf: Shelf, files: Sequence[Entry]) -> Removed:
+    """The files are gone: no answer of the disk undoes that."""
+    told = [
+        f"A power cut may bring back what was removed: {place} cannot be flushed ({failure})."
+        for place in shelf.places
+        if files and place.is_dir() and (failure := commit.synced(place))
+    ]
+    return Removed(files=tuple(files), warning=" ".join(told))
 
 
 def _going(there: Catalog, policy: Policy) -> tuple[list[Entry], list[Entry]]:
@@ -92,8 +117,8 @@ def _going(there: Catalog, policy: Policy) -> tuple[list[Entry], list[Entry]]:
     return going, [head for head in heads if head.path not in paths]
 
 
-def delete(file: Path, folder: Path, *, force: bool = False) -> list[Path]:
-    """Remove one checkpoint, its companions too; returns the paths that went.
+def delete(file: Path, folder: Path, *, force: bool = False) -> Removed:
+    """Remove one checkpoint, its companions too.
 
     Args:
         file: one of its files.
@@ -102,16 +127,18 @@ def delete(file: Path, folder: Path, *, force: bool = False) -> list[Path]:
     Raises:
         UsageError: the file is an alias, no checkpoint, or outside; or the last good one, and ``force`` is not given.
         DamagedCheckpoint: every survivor is damaged.
-        OSError: the folder cannot be flushed, or the file not removed.
+        OSError: the folder cannot be flushed, or the file not removed; nothing was.
     """
     require_inside(file, folder)
     shelf = shelf_of(file, folder)
-    with removing(shelf):
-        home = Catalog.of(replace(shelf, folder=Catalog.beside(file).folder))
+    place = Catalog.beside(file).folder
+    copies = _same(place, backups(folder))
+    with removing_backups(shelf, place) if copies else removing(shelf):
+        home = Catalog.of(replace(shelf, folder=place))
         named = next((e for e in home.entries if _same(e.path, file)), None)
         if named is None:
             raise UsageError(f"{file} is not a checkpoint file. List them with --list.")
-        _require_a_checkpoint(home, named)
+        _require_a_checkpoint(home, named, locks=(TRAINING,) if copies else (TRAINING, BACKUP))
         entry = home.head_of(named)
         survivors = [e for e in _elsewhere(shelf, home) if not _same(e.path, entry.path)]
         proven_worthless = entry.state is State.INCOMPLETE or entry in home.orphans
@@ -119,9 +146,7 @@ def delete(file: Path, folder: Path, *, force: bool = False) -> list[Path]:
             _refuse_the_last(entry, survivors)
         _sync(home.shelf)
         _move_aliases_off(shelf, home, entry, survivors)
-        gone = remove(home, entry, survivors)
-        _sync(home.shelf)
-        return gone
+        return _removed(home.shelf, remove(home, entry, survivors, tag=names.BACKUP_TAG if copies else None))
 
 
 def shelf_of(file: Path, folder: Path) -> Shelf:
@@ -132,10 +157,10 @@ def shelf_of(file: Path, folder: Path) -> Shelf:
     return next(found, Shelf(folder, pair))
 
 
-def _require_a_checkpoint(home: Catalog, entry: Entry) -> None:
+def _require_a_checkpoint(home: Catalog, entry: Entry, *, locks: Collection[str]) -> None:
     name = entry.path.name
-    if home.is_being_written(entry):
-        raise UsageError(f"{name} is of a checkpoint that is being written. Wait until it is saved.")
+    if home.is_in_between(entry, locks=locks):
+        raise UsageError(f"{name} is of a checkpoint that is being written or removed. Wait a moment.")
     if home.is_alias(entry):
         raise UsageError(f"{name} is only a second name of the newest checkpoint; delete that one by its own name.")
     if entry.state is State.INCOMPLETE and entry.summary is None and not home.shelf.is_versioned(name):
@@ -196,29 +221,56 @@ def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
 
 
-def remove(there: Catalog, entry: Entry, survivors: Sequence[Entry], *, tag: str | None = None) -> list[Path]:
+def remove_all(
+    there: Catalog,
+    going: Sequence[Entry],
+    staying: Sequence[Entry],
+    *,
+    stays: Callable[[Path, OSError], None],
+    tag: str | None = None,
+) -> list[Entry]:
+    """``remove`` one head after the other; returns the files that went. ``stays`` is told of what cannot be removed."""
+    gone, left = list[Entry](), [*staying, *going]
+    for entry in going:
+        interruption.ask()
+        survivors = [e for e in left if e is not entry]
+        try:
+            gone += remove(there, entry, survivors, tag=tag)
+            left = survivors
+        except OSError as error:
+            stays(entry.path, error)
+    return gone
+
+
+def remove(there: Catalog, entry: Entry, survivors: Sequence[Entry], *, tag: str | None = None) -> list[Entry]:
     """Remove a head, then those of its companions that no survivor beside it needs: all of them or, on errors, none.
 
     Args:
         tag: whose temporary file a head is while its companions go; by default the shelf's.
     """
-    beside = (e for e in survivors if e.summary and _lies_in(there.shelf, e))
-    needed = {c.digest for e in beside if e.summary for c in e.summary.companions}
-    seconds = [c for c in there.companions(entry) if c.digest not in needed]
+    _, *seconds = files = _files_of(there, entry, survivors)
     if not seconds:
         durable.remove(entry.path)
-        return [entry.path]
+        return files
     hidden = durable.temporary_name(entry.path, there.shelf.tag if tag is None else tag)
-    durable.replace(entry.path, hidden)
-    try:
-        for second in seconds:
-            durable.remove(second.path)
-    except OSError:
-        durable.replace(hidden, entry.path)
-        raise
-    with contextlib.suppress(OSError):  # it has no name any more; the next start clears it
-        durable.remove(hidden)
-    return [entry.path, *(second.path for second in seconds)]
+    with interruption.undisturbed():  # what would break it off would leave half of it
+        durable.replace(entry.path, hidden)
+        try:
+            for second in seconds:
+                durable.remove(second.path)
+        except BaseException:
+            durable.replace(hidden, entry.path)
+            raise
+        with contextlib.suppress(OSError):  # it has no name any more; the next start clears it
+            durable.remove(hidden)
+    return files
+
+
+def _files_of(there: Catalog, head: Entry, survivors: Sequence[Entry]) -> list[Entry]:
+    """A head, and those of its companions that no survivor beside it needs."""
+    beside = (e for e in survivors if e.summary and _lies_in(there.shelf, e))
+    needed = {c.digest for e in beside if e.summary for c in e.summary.companions}
+    return [head, *(c for c in there.companions(head) if c.digest not in needed)]
 
 
 def _lies_in(shelf: Shelf, entry: Entry) -> bool:
@@ -230,18 +282,23 @@ def _move_aliases_off(shelf: Shelf, home: Catalog, going: Entry, survivors: Sequ
     if not _lies_in(shelf, going):
         return
     files = [going, *home.companions(going)]
-    inodes, digests = {file.inode for file in files}, {file.digest for file in files if file.digest}
-    there = (catalog.read(shelf.folder / name) for name in shelf.aliases if (shelf.folder / name).is_file())
-    stale = [alias for alias in there if alias.inode in inodes or alias.digest in digests]
-    if not stale:
+    if not _aliases_of(shelf, files):
         return
     run = going.summary.run if going.summary else ""
     beside = (e for e in survivors if e.summary and _lies_in(shelf, e))
     left = newest_first(e for e in beside if e.summary and e.summary.run == run and e.summary.finite)[:1]
     moved = [e.path for head in left for e in (*home.companions(head), head)]
-    if not moved or aliases.point_all(shelf, moved):
-        for alias in stale:
-            durable.remove(alias.path)
+    if moved:
+        aliases.point_all(shelf, moved)
+    for alias in _aliases_of(shelf, files):
+        durable.remove(alias.path)
+
+
+def _aliases_of(shelf: Shelf, files: Sequence[Entry]) -> list[Entry]:
+    """The fixed names that lead to some of these files, or to the same bytes."""
+    inodes, digests = {file.inode for file in files}, {file.digest for file in files if file.digest}
+    there = (catalog.read(shelf.folder / name) for name in shelf.aliases if (shelf.folder / name).is_file())
+    return [alias for alias in there if alias.inode in inodes or alias.digest in digests]
 
 
 def _named(shelf: Shelf) -> frozenset[str]:
@@ -269,17 +326,23 @@ def require_inside(file: Path, folder: Path) -> None:
         raise UsageError(f"{file} lies outside {folder}. Name the folder that it belongs to with --checkpoint-dir.")
 
 
-def clear_set_aside(folder: Path, *, dry_run: bool = False) -> list[Path]:
+def set_aside_in(folder: Path) -> list[Path]:
+    """The files that were set aside, whatever they are."""
+    aside = (folder / names.SET_ASIDE).rglob("*")
+    return sorted(path for path in aside if path.is_symlink() or not path.is_dir())
+
+
+def clear_set_aside(folder: Path) -> list[Path]:
     """Remove everything that was set aside, if the folder still holds a good checkpoint; returns the files.
 
     Raises:
         DamagedCheckpoint: it holds none, so what was set aside may be all there is.
     """
     aside = folder / names.SET_ASIDE
-    if dry_run or not aside.is_dir():
-        return _files(aside)
+    if not aside.is_dir():
+        return []
     with Lock(folder, REMOVAL, wait_s=_WAIT_S):
-        files = _files(aside)
+        files = set_aside_in(folder)
         kept_apart = [catalog.read(path) for path in files if path.suffix == names.SUFFIX and path.is_file()]
         for shelf in {shelf_of(entry.path, folder) for entry in kept_apart}:
             there = Catalog.of(shelf)
@@ -288,10 +351,6 @@ def clear_set_aside(folder: Path, *, dry_run: bool = False) -> list[Path]:
             durable.remove(path)
         _remove_empty(aside)
     return files
-
-
-def _files(aside: Path) -> list[Path]:
-    return sorted(path for path in aside.rglob("*") if path.is_symlink() or not path.is_dir())
 
 
 def _remove_empty(aside: Path) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ganguard.errors import GanguardError, UsageError
-from ganguard.store import removal
-from ganguard.store.backup import TAG, back_up
+from ganguard.store import names, removal
+from ganguard.store.backup import back_up
 from ganguard.store.catalog import Catalog, Entry, newest_first
 from ganguard.store.durable import reason
 from ganguard.store.removal import backups
@@ -108,15 +108,11 @@ class ScheduledBackups:
 
     def _let_go(self, made: Path) -> None:
         """``made`` was verified a moment ago; it stays wherever its position is among the others."""
-        with removal.removing(self._shelf):
+        with removal.removing_backups(self._shelf, self.plan.folder):
             there = Catalog.all_in(self.plan.folder)
             going = [e for e in self._made(there)[self.plan.keep :] if e.path != made]
             staying = [e for e in there.heads if e not in going]
-            stuck: OSError | None = None
-            for entry in reversed(going):
-                try:
-                    removal.remove(there, entry, staying, tag=TAG)
-                except OSError as error:  # held open by another program, say: the others go
-                    stuck = error
-        if stuck is not None:
-            raise stuck
+            stuck: dict[Path, OSError] = {}  # held open by another program, say: the others go
+            removal.remove_all(there, going[::-1], staying, stays=stuck.__setitem__, tag=names.BACKUP_TAG)
+        for error in stuck.values():
+            raise error

@@ -36,7 +36,7 @@ class Verdict:
 
 
 def of(file: Path) -> Verdict | None:
-    """The verdict on the checkpoint that a file belongs to; None where it is gone, or being written.
+    """The verdict on the checkpoint that a file belongs to; None where it is gone, or being written or removed.
 
     One that is not good is believed only where nothing of the checkpoint changed while it was reached.
     """
@@ -69,7 +69,7 @@ def _companions(entry: Entry) -> set[str]:
 
 
 def _look(file: Path) -> Verdict:
-    """Raises FileNotFoundError where there is no such file, or it is half of what is being written."""
+    """Raises FileNotFoundError where there is no such file, or it is half of what is being written or removed."""
     head = Catalog.beside(file).head_of(catalog.read(file))
     others: tuple[Entry, ...] = ()
     try:
@@ -78,7 +78,7 @@ def _look(file: Path) -> Verdict:
         others = tuple(siblings.companions(head))
         if lacking := siblings.lacking(head):
             text = f"incomplete: its second file {lacking[0]} is not there"
-        elif siblings.is_being_written(head):
+        elif siblings.is_in_between(head):
             raise FileNotFoundError(file)
         elif not head.is_head:
             text = "incomplete: its first file is not there"

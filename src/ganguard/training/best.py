@@ -24,6 +24,7 @@ from ganguard.store.envelope import HashingFile
 from ganguard.store.summary import score_kind
 
 _WEIGHTS = (GENERATOR, DISCRIMINATOR)
+_TAG = "best"  # of temporary files
 _DIGITS = 8  # of a digest in a folder's name
 
 
@@ -89,7 +90,7 @@ class BestPair:
                 digests={name: self._write_weights(name, module) for name, module in modules.items()},
                 versions=restoring.versions(),
             )
-            with durable.written_atomically(self._new(MANIFEST)) as file:
+            with durable.written_atomically(self._new(MANIFEST), _TAG) as file:
                 file.write(manifest.to_json())
             return told + self._give_names(manifest)
         except (OSError, CheckpointError) as error:
@@ -103,7 +104,7 @@ class BestPair:
     def _write_weights(self, name: str, module: nn.Module) -> str:
         """Returns the file's digest."""
         plain = state.to_plain(module.state_dict(), name, keep=_on_host)
-        with durable.written_atomically(self._new(name)) as file:
+        with durable.written_atomically(self._new(name), _TAG) as file:
             hashed = HashingFile(file)
             try:
                 torch.save(plain, hashed)  # type: ignore[arg-type]  # anything with write() serves
@@ -156,7 +157,7 @@ class BestPair:
         with contextlib.suppress(OSError):
             for name in (MANIFEST, *_WEIGHTS):
                 durable.remove(self._new(name))
-            durable.clear_temporaries(self.folder)
+            durable.clear_temporaries(self.folder, _TAG)
 
     def _make_room(self) -> list[str]:
         """Set aside what is no pair of ours and would be written over."""

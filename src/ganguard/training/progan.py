@@ -237,7 +237,7 @@ class ProganTraining:
             self._pieces[level] = max(1, fitting)
         pairs = {p.level: progan_start.pair_bytes(self._generator, self._critic, p.level) for p in schedule.phases}
         weights = Path(self._config.weights_dir)
-        copies = not durable.read_only_protects(weights)
+        copies = not durable.read_only_protects(weights, "trial")
         lines = progan_start.table(
             schedule,
             images=len(self._pyramid),

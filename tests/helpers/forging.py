@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Iterator
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,11 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     for key, inner in items:
         yield (*at, key)
         yield from places(inner, (*at, key))
+
+
+def tables(value: Any) -> list[tuple[Any, ...]]:
+    """Where a dict lies within nested dicts and lists."""
+    return [place for place in ((), *places(value)) if isinstance(functools.reduce(getitem, place, value), dict)]
 
 
 def _is_list(value: Any) -> bool:

@@ -20,7 +20,7 @@ _LIST_ITEMS = 2  # of a list that are looked into
 def forge(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
     """Put another checkpoint at ``path``: its body and its summary, both as ``change`` leaves them."""
     body = torch.load(path, weights_only=True)
-    _, summary = envelope.peek(path)
+    summary = envelope.verify(path)
     change(body, summary)
     content = io.BytesIO()
     torch.save(body, content)

@@ -74,7 +74,7 @@ def test_law_6_no_value_anywhere_in_a_checkpoint_ends_a_resume_in_a_traceback(tr
 
     Into every table of the body keys are put that it has not, of another type and of its own.
     """
-    held, (_, about) = torch.load(trained, weights_only=True), envelope.peek(trained)
+    held, about = torch.load(trained, weights_only=True), envelope.verify(trained)
     targets = [("body", place) for place in places(held)]
     targets += [("summary", place) for place in places(about) if place[0] not in ("digest", "bytes", "format")]
     added = [("body", (*place, key)) for place in tables(held) for key in (1, "x")]

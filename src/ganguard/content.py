@@ -58,12 +58,20 @@ def _is_threads(value: Any) -> bool:
 
 
 def _is_option(value: Any) -> bool:
-    """An optimizer's, as the code made it."""
-    return value is None or is_number(value) or list_of(lambda item: isinstance(item, Tensor) or is_number(item))(value)
+    """An optimizer's, as the code made it: a number, or several (betas); a tensor was one where the code had it so."""
+    return or_none(is_number)(value) or list_of(lambda item: or_none(is_number)(item) or _is_number_in_a_tensor(item))(
+        value
+    )
+
+
+def _is_number_in_a_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout is torch.strided and value.numel() == 1 and not value.is_quantized
 
 
 def _are_streams(value: Any) -> bool:
     """Whether random streams can be put back: those of this process are, for a moment."""
+    if not table_of(lambda _: True)(value):
+        return False
     try:
         with streams.kept():
             streams.restore_host(value)
@@ -74,8 +82,13 @@ def _are_streams(value: Any) -> bool:
 
 def _are_states(states: Any) -> bool:
     """Whether these may be streams of accelerators, one a device."""
-    return isinstance(states, list) and all(
-        isinstance(state, Tensor) and state.dtype is torch.uint8 and state.nbytes <= _LARGEST_STATE for state in states
+    return (
+        isinstance(states, list)
+        and len(states) > 0
+        and all(
+            isinstance(state, Tensor) and state.dtype is torch.uint8 and state.nbytes <= _LARGEST_STATE
+            for state in states
+        )
     )
 
 

@@ -21,7 +21,7 @@ from ganguard.protection import children
 from ganguard.reports import console
 from ganguard.session import ON_USR1, Session, Settings
 from ganguard.store import retention
-from ganguard.store.durable import why
+from ganguard.store.durable import reason, why
 from ganguard.store.pair import Pair
 from ganguard.store.resume import Request
 from ganguard.store.retention import Policy
@@ -229,7 +229,8 @@ class Guard:
         try:
             keeper.rescue()
         except NotSaved:
-            self._say(f"{kind.__name__}: {error}")  # nobody else will say it
+            if isinstance(error, Exception):
+                self._say(f"{kind.__name__}: {reason(error)}")  # nobody else will say it
             raise
         self._say(f"Left by {kind.__name__}. {keeper.on_disk()} {console.how_to_go_on()}")
 

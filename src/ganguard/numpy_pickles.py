@@ -48,6 +48,8 @@ class _Array(np.ndarray[Any, Any]):
             version, shape, dtype, fortran, content = state
             if not (isinstance(dtype, _DType) and isinstance(content, bytes)):
                 raise _refusal("ndarray")
+            if not (content or 0 in shape):  # any number of texts without a letter
+                raise _refusal("ndarray")
             super().__setstate__((version, shape, dtype.plain, fortran, content))
         except (TypeError, ValueError) as error:
             raise _refusal("ndarray") from error
@@ -86,6 +88,9 @@ _STAND_INS: dict[str, Callable[..., Any]] = {
     **{f"numpy.{core}.multiarray._reconstruct": _reconstruct for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
 }
+
+
+NAMES = frozenset(_STAND_INS)  # what a file calls them
 
 
 def plain() -> AbstractContextManager[None]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ganguard.state import unwrap
+from ganguard.store.plain import is_number
 
 # What schedulers of the cyclic kind write into a group: its other values are then theirs, not the code's.
 _CYCLIC = {"max_lr", "max_momentum"}
@@ -34,11 +35,22 @@ def _options(group: Mapping[str, Any]) -> dict[str, Any]:
     options = {key: _plain(value) for key, value in group.items() if key not in _DERIVED}
     if "initial_lr" in group:  # a scheduler has begun: its first factor may be 0
         options["lr"] = _plain(group["initial_lr"])
-    return {key: value for key, value in options.items() if isinstance(value, int | float | bool | tuple | type(None))}
+    return {key: value for key, value in options.items() if all(map(_is_stored, _several(value)))}
 
 
 def _plain(value: Any) -> Any:
+    """The numbers in one-element tensors, alone or within a tuple; a stored tuple may have become a list."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
     return value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _is_stored(value: Any) -> bool:
+    return value is None or is_number(value)
 
 
 def apply_edits(
@@ -51,7 +63,7 @@ def apply_edits(
         restored = unwrap(parts[name]).param_groups
         for new, old, group in zip(groups, stored, restored, strict=False):
             for key in sorted(set(new) & set(old)):
-                before = tuple(old[key]) if isinstance(old[key], list) else old[key]
+                before = _plain(old[key])
                 if new[key] != before:
                     _edit(parts, group, key, new[key], before)
                     told.append(f"{name}: {key} is {new[key]} now, it was {before}")
@@ -59,7 +71,7 @@ def apply_edits(
 
 
 def _edit(parts: Mapping[str, Any], group: dict[str, Any], key: str, new: Any, old: Any) -> None:
-    if key != "lr":
+    if key != "lr" or not (is_number(new) and is_number(old)):
         group[key] = new
         return
     factor = new / old if old else None

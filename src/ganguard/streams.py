@@ -70,19 +70,29 @@ def restore(states: dict[str, Any]) -> list[str]:
         module = in_use.get(name)
         if module is None:
             lost.append(f"the random streams of {name}, which is not in use now")
-        elif name == "mps":
-            module.set_rng_state(states[name][0])
-        elif len(states[name]) != module.device_count():
+        elif name != "mps" and len(states[name]) != module.device_count():
             lost.append(
                 f"the random streams of {counted(len(states[name]), f'{name} device')}, and there are "
                 f"{module.device_count()} now"
             )
-        else:
-            module.set_rng_state_all(states[name])
+        elif not _put(module, name, states[name]):
+            lost.append(f"the random streams of {name}, which do not fit this device's")
     lost += [
         f"a random stream of {name}, which the checkpoint does not hold" for name in sorted(set(in_use) - set(states))
     ]
     return lost
+
+
+def _put(module: Any, name: str, states: list[torch.Tensor]) -> bool:
+    """Put an accelerator's streams back; whether they are its own."""
+    try:
+        if name == "mps":
+            module.set_rng_state(states[0])
+        else:
+            module.set_rng_state_all(states)
+    except (RuntimeError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _accelerators() -> list[tuple[str, Any]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Iterator
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ _LIST_ITEMS = 2  # of a list that are looked into
 def forge(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
     """Put another checkpoint at ``path``: its body and its summary, both as ``change`` leaves them."""
     body = torch.load(path, weights_only=True)
-    _, summary = envelope.peek(path)
+    summary = envelope.verify(path)
     change(body, summary)
     content = io.BytesIO()
     torch.save(body, content)
@@ -42,6 +44,11 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     for key, inner in items:
         yield (*at, key)
         yield from places(inner, (*at, key))
+
+
+def tables(value: Any) -> list[tuple[Any, ...]]:
+    """Where a dict lies within nested dicts and lists."""
+    return [place for place in ((), *places(value)) if isinstance(functools.reduce(getitem, place, value), dict)]
 
 
 def _is_list(value: Any) -> bool:

@@ -18,12 +18,12 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
-from forging import forge, nested, places, put, seal, wrong_values
+from forging import forge, nested, places, put, seal, tables, wrong_values
 from generators import save_cgan
 from stores import summary
 from systems import remove, remove_tree
 
-from ganguard import Guard, load_generator
+from ganguard import Guard, load_generator, streams
 from ganguard.cli import cgan, checkpoints
 from ganguard.errors import CheckpointError, GanguardError, RefusedCheckpoint, UsageError
 from ganguard.metrics import find_extractor
@@ -70,13 +70,17 @@ def outcome(folder: Path, epochs: int) -> BaseException | None:
 
 
 def test_law_6_no_value_anywhere_in_a_checkpoint_ends_a_resume_in_a_traceback(trained, tmp_path):
-    """Every fourth place of the body and of the summary, each with a wrong value; what is harmless trains on."""
-    held, (_, about) = torch.load(trained, weights_only=True), envelope.peek(trained)
+    """Every fourth place of the body and of the summary, each with a wrong value; what is harmless trains on.
+
+    Into every table of the body keys are put that it has not, of another type and of its own.
+    """
+    held, about = torch.load(trained, weights_only=True), envelope.verify(trained)
     targets = [("body", place) for place in places(held)]
     targets += [("summary", place) for place in places(about) if place[0] not in ("digest", "bytes", "format")]
+    added = [("body", (*place, key)) for place in tables(held) for key in (1, "x")]
     values, draw = wrong_values(), random.Random(7)
     ends = {}
-    for which, place in targets[::4]:
+    for which, place in targets[::4] + added:
         name = draw.choice([n for n in values if which == "body" or n in ("text", "negative", "huge", "nan", "list")])
         if name == "deep":
             continue  # torch cannot write it
@@ -89,6 +93,58 @@ def test_law_6_no_value_anywhere_in_a_checkpoint_ends_a_resume_in_a_traceback(tr
     wrong = {where: end for where, end in ends.items() if end and not is_an_end_in_words(end)}
     assert wrong == {}
     assert sum(isinstance(end, GanguardError) for end in ends.values()) > len(ends) / 2
+
+
+def forged_resume(trained: Path, *changes: tuple[tuple, object]) -> BaseException | None:
+    """How a resume from the checkpoint ends, with other values at these places of its body."""
+    forge(trained, lambda held, about: [put(held, place, value) for place, value in changes])
+    return outcome(trained.parent, 2)
+
+
+@pytest.mark.parametrize("value", [[0.1], "x", [torch.tensor([1.0, 2.0]), 0.9], {}, torch.zeros(2)], ids=str)
+@pytest.mark.parametrize("key", ["lr", "betas", "eps"])
+def test_law_6_an_optimizers_option_is_a_number_or_several(trained, key, value):
+    end = forged_resume(trained, (("constructed", "adam", 0, key), value))
+    assert end is None or is_an_end_in_words(end)
+
+
+def test_law_6_random_streams_have_names_and_each_device_one(trained):
+    for added in ({1: [], "x": []}, {"x": []}, {"mps": []}, {"cuda": [torch.zeros(1)]}):
+        end = forged_resume(trained, *((("random", key), value) for key, value in added.items()))
+        assert isinstance(end, CheckpointError), added
+
+
+def test_law_6_random_streams_that_are_not_a_devices_own_are_told(monkeypatch):
+    class Device:
+        device_count = staticmethod(lambda: 1)
+
+        @staticmethod
+        def set_rng_state_all(states):
+            raise RuntimeError("RNG state is wrong size")
+
+        set_rng_state = set_rng_state_all
+
+    monkeypatch.setattr(streams, "_accelerators", lambda: [("cuda", Device), ("mps", Device)])
+    states = {**streams.capture_host(), "cuda": [torch.zeros(1)], "mps": [torch.zeros(1)]}
+    assert [line.split(",")[1] for line in streams.restore(states)] == [" which do not fit this device's"] * 2
+
+
+def test_the_options_of_every_optimizer_of_torchs_come_back(tmp_path, monkeypatch):
+    """Adafactor's eps has a None in it; a rate and betas may be tensors."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    made = {
+        "adafactor": lambda p: torch.optim.Adafactor(p),
+        "adam": lambda p: torch.optim.Adam(p, torch.tensor(0.1), betas=(torch.tensor(0.9), torch.tensor(0.999))),
+        "rprop": lambda p: torch.optim.Rprop(p),
+    }
+    for name, make in made.items():
+        for epochs in (1, 2):
+            said = []
+            optimizer = make([nn.Parameter(torch.ones(2, 2))])
+            with Guard(tmp_path / name, {"opt": optimizer}, say=said.append) as guard:
+                for _ in guard.epochs(epochs):
+                    next(iter(guard.batches([torch.ones(1)])))
+            assert not [line for line in said if "now, it was" in line]
 
 
 def put_into(which: str, place: tuple, value: object, held: dict, about: dict) -> None:
@@ -219,6 +275,7 @@ SUMMARIES = {
     "pair": {"name": "x", "head": ["a"]},
     "companions": [{"name": 1, "digest": 2}],
     "config": nested(200),
+    "run": "x/../../../victim/logs/a",
     "spared": ["everything"],
 }
 

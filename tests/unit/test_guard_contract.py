@@ -552,6 +552,32 @@ def test_a_state_that_turns_odd_later_fails_the_save_and_not_the_run(guarded, sa
     assert [line for line in said if line.startswith("NOT SAVED") and "mine.deep[0].key" in line]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported"), DoesNotFit("It:", "a, b")],
+)
+def test_an_error_of_several_lines_is_told_by_its_first(guarded, said, error):
+    """A line at the terminal shows a line end as two characters."""
+
+    class Failing(Odd):
+        def state_dict(self):
+            if self.value == "failing":
+                raise error
+            return super().state_dict()
+
+    mine = Failing(1)
+    guard, _ = guarded({"mine": mine}, patience_s=0)
+    with pytest.raises(NotSaved), guard:
+        for _ in guard.steps(2):
+            mine.value = 2
+        mine.value = "failing"
+        raise error
+    first = str(error).splitlines()[0].rstrip(":")
+    assert [line for line in said if line.startswith("NOT SAVED") and f": {first}. " in line]
+    assert f"{type(error).__name__}: {first}" in said
+    assert not [line for line in said if "\n" in line or "\\n" in line]
+
+
 class Compiled(nn.Module):
     """What torch.compile returns: the module under _orig_mod."""
 

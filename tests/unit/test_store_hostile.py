@@ -101,6 +101,16 @@ def test_a_checksummed_summary_that_is_not_understood_is_not_called_damaged(tmp_
         start(tmp_path)
 
 
+@pytest.mark.parametrize("run", ["x/../../victim/logs/a", "..\\x", "..", "C:x", "a\0"])
+def test_law_6_a_run_id_that_leads_out_of_the_runs_folders_is_not_taken(tmp_path, run):
+    """Journals, samples and best models lie in folders that are named after it."""
+    save(tmp_path, 1, run="r")
+    (tmp_path / runfile.NAME).write_text(json.dumps({"run": run, "lineage": [], "pending_files": []}))
+    assert start(tmp_path)[0].run.run == "r"
+    assert from_json({**honest, "run": run}) is None
+    assert from_json({**honest, "run": "20251106_bees-é_0123abcd"}) is not None
+
+
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -137,7 +147,7 @@ def test_law_6_any_bytes_can_be_looked_at(data, tail):
         path = Path(place) / "checkpoint_epoch_001.pth"
         entry = save(Path(place), 1)
         rewrite(entry.path, (entry.path.read_bytes() if tail else b"") + data)
-        state, _ = envelope.peek(path)
+        state = catalog.read(path).state
         assert state in State
         assert data == b"" or state is not State.WHOLE
 

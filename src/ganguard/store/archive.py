@@ -28,21 +28,26 @@ def is_zip(file: BinaryIO) -> bool:
     return file.read(4) == b"PK\x03\x04"
 
 
-def require_stored(file: BinaryIO) -> None:
-    """Look through the central directory, found as torch's own reader finds it.
+def stored(file: BinaryIO) -> dict[str, int]:
+    """How many bytes lie under each name, in small letters, within the archive's one folder.
+
+    The directory is found as torch's own reader finds it, which takes capitals for small letters.
 
     Raises:
         ValueError: a record is compressed, or they take more than the file holds; or it is no whole archive.
         OSError: it cannot be read.
     """
     size = file.seek(0, io.SEEK_END)
-    total = 0
-    for method, packed, unpacked in _records(_directory(file, size)):
+    sizes: dict[str, int] = {}
+    for name, method, packed, unpacked in _records(_directory(file, size)):
         if method != _STORED or packed != unpacked:
             raise ValueError("its records are compressed, which torch never does: it could fill the memory")
-        total += unpacked
-        if total > size:
-            raise ValueError("its records are larger than the file")
+        if name in sizes:
+            raise ValueError(f"it holds {name} twice")
+        sizes[name] = unpacked
+    if sum(sizes.values()) > size:
+        raise ValueError("its records are larger than the file")
+    return sizes
 
 
 def _directory(file: BinaryIO, size: int) -> bytes:
@@ -66,8 +71,8 @@ def _directory(file: BinaryIO, size: int) -> bytes:
     return file.read(length)
 
 
-def _records(directory: bytes) -> Iterator[tuple[int, int, int]]:
-    """Compression, packed and unpacked size of each record."""
+def _records(directory: bytes) -> Iterator[tuple[str, int, int, int]]:
+    """Name, compression, packed and unpacked size of each record."""
     at = 0
     while at < len(directory):
         if len(directory) - at < _RECORD.size or not directory.startswith(_RECORD_SIGNATURE, at):
@@ -79,7 +84,8 @@ def _records(directory: bytes) -> Iterator[tuple[int, int, int]]:
         longer = _of_zip64(directory[begin : begin + extra])  # in this order, each where the short one is full
         unpacked = next(longer, unpacked) if unpacked == _IN_ZIP64 else unpacked
         packed = next(longer, packed) if packed == _IN_ZIP64 else packed
-        yield method, packed, unpacked
+        inside = directory[begin - name : begin].partition(b"/")[2]
+        yield inside.decode(errors="replace").lower(), method, packed, unpacked
 
 
 def _of_zip64(extra: bytes) -> Iterator[int]:

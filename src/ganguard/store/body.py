@@ -5,6 +5,7 @@ torch takes seconds to be imported, so that it is where a body is really read.
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import re
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ganguard.errors import RefusedCheckpoint, UnreadableCheckpoint
 from ganguard.store import archive, foreign
 from ganguard.store.durable import why
+from ganguard.store.pickled import MOST_VIEWS, SMALL_VIEWS, Unbounded, Weighing
 from ganguard.store.reading import open_regular
 
 if TYPE_CHECKING:
@@ -22,10 +24,8 @@ if TYPE_CHECKING:
 
 _DEEPEST = 100
 _MOST_VALUES = 1_000_000  # and one more for each byte of the file: a pickle may name a value many times
-_MOST_VIEWS = 4  # how often a file's bytes may be seen through its tensors, which may share them…
-_SMALL_VIEWS = 64 << 20  # …or repeat a single number
 _DAMAGE = (  # what torch answers bytes with that are no file of its own
-    *(ArithmeticError, AttributeError, EOFError, LookupError),
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError),
     *(MemoryError, RuntimeError, TypeError, ValueError),
 )
 
@@ -49,7 +49,7 @@ def load_file(path: Path) -> dict[str, Any]:
         ) from error
     except OSError as error:
         raise UnreadableCheckpoint(f"{path} cannot be read: {why(error)}") from error
-    except _Unbounded as error:
+    except Unbounded as error:
         raise RefusedCheckpoint(f"{path} was not opened: {error}. Name another checkpoint.") from error
     except _DAMAGE as error:
         raise UnreadableCheckpoint(f"{path} is not a file that torch can read: {in_short(error)}") from error
@@ -61,18 +61,14 @@ def load_file(path: Path) -> dict[str, Any]:
 def load_open(file: BinaryIO) -> Any:
     """What an open file of torch's holds; the one place that unpickles. Raises whatever torch raises, and ValueError.
 
-    Its records are looked at before they are read, and what came of them before it is handed on.
+    Its records and its pickle are looked at before they are loaded, and what came of them before it is handed on.
     """
     import torch
 
     from ganguard import numpy_pickles
 
     size = os.fstat(file.fileno()).st_size
-    if archive.is_zip(file):
-        try:
-            archive.require_stored(file)
-        except ValueError as error:
-            raise _Unbounded(str(error)) from error
+    _weigh(file, size, numpy_pickles.NAMES)
     file.seek(0)
     with numpy_pickles.plain():
         loaded = torch.load(file, map_location="cpu", weights_only=True)
@@ -80,8 +76,25 @@ def load_open(file: BinaryIO) -> Any:
     return loaded
 
 
-class _Unbounded(ValueError):
-    """Its size does not account for what it would take."""
+def _weigh(file: BinaryIO, size: int, also: frozenset[str]) -> None:
+    """Raises as ``Weighing.weigh``."""
+    import torch
+
+    if not archive.is_zip(file):
+        file.seek(0)
+        reader = io.BufferedReader(file)  # type: ignore[type-var]  # opened raw
+        try:
+            Weighing(size, None, also).weigh_legacy(reader)
+        finally:
+            reader.detach()
+        return
+    try:
+        records = archive.stored(file)
+    except ValueError as error:
+        raise Unbounded(str(error)) from error
+    file.seek(0)
+    pickled = torch._C.PyTorchFileReader(file).get_record("data.pkl")  # by torch's own eyes: it is what torch loads
+    Weighing(size, records, also).weigh(io.BytesIO(pickled))
 
 
 def _require_bounded(loaded: Any, size: int) -> None:
@@ -91,16 +104,16 @@ def _require_bounded(loaded: Any, size: int) -> None:
     seen = 0
     for tensor in _tensors(loaded, _MOST_VALUES + size, torch.Tensor):
         if tensor.is_meta:
-            raise _Unbounded("it holds a tensor without values")
+            raise Unbounded("it holds a tensor without values")
         parts = dense_of(tensor)
         if not parts:
-            raise _Unbounded(f"it holds a tensor of the layout {tensor.layout}")
+            raise Unbounded(f"it holds a tensor of the layout {tensor.layout}")
         for dense in parts:
             held = dense.untyped_storage()
             storages[held.data_ptr()] = held.nbytes()
             seen += dense.numel() * dense.element_size()
-    if sum(storages.values()) > size or seen > _MOST_VIEWS * size + _SMALL_VIEWS:
-        raise _Unbounded("its tensors are larger than the file")
+    if sum(storages.values()) > size or seen > MOST_VIEWS * size + SMALL_VIEWS:
+        raise Unbounded("its tensors are larger than the file")
 
 
 def _tensors(loaded: Any, most: int, kind: type[torch.Tensor]) -> Iterator[torch.Tensor]:
@@ -117,7 +130,7 @@ def _tensors(loaded: Any, most: int, kind: type[torch.Tensor]) -> Iterator[torch
         if not isinstance(value, dict | list | tuple | set):
             continue
         if depth >= _DEEPEST or count + len(value) > most:
-            raise _Unbounded("its values are nested beyond reason")
+            raise Unbounded("its values are nested beyond reason")
         waiting += [(item, depth + 1) for item in inner]
 
 

@@ -46,18 +46,22 @@ class Entry:
 def read(path: Path) -> Entry:
     """The entry of one file. Raises FileNotFoundError where there is none."""
     try:
-        info = path.stat()
-    except FileNotFoundError:
-        raise
-    except OSError:
-        return Entry(path=path, size=0, modified=0, inode=(0, str(path)), state=State.UNREADABLE, summary=None)
-    try:
         with open_regular(path) as file:
             return read_open(file, path)
-    except FileNotFoundError:
-        raise
-    except OSError:
-        return _entry(path, info, State.UNREADABLE, None)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        return _entry(path, _stat(path), State.UNREADABLE, None)
+
+
+def _stat(path: Path) -> os.stat_result:
+    """What tells an unreadable file from others: nothing but its name where its folder keeps all to itself."""
+    try:
+        return path.stat()
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):  # by now
+            raise
+        return os.stat_result((0,) * 10)
 
 
 def read_open(file: BinaryIO, path: Path) -> Entry:

@@ -260,8 +260,11 @@ def why(error: OSError) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Any error in words that go on within a sentence."""
-    return why(error) if isinstance(error, OSError) else f"{error}".rstrip(".") or type(error).__name__
+    """Any error in words that go on within a sentence: the first line of several."""
+    if isinstance(error, OSError):
+        return why(error)
+    lines = f"{error}".strip().splitlines()
+    return lines[0].rstrip(" .:") if lines else type(error).__name__
 
 
 if sys.platform == "win32":

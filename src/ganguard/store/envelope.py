@@ -96,17 +96,8 @@ def fits(summary: dict[str, Any]) -> bool:
     return len(_to_json(summary)) <= MAX_SUMMARY
 
 
-def peek(path: Path) -> tuple[State, dict[str, Any] | None]:
-    """What the file's last bytes say: its state, and its summary where one is intact. Raises nothing."""
-    try:
-        with open_regular(path) as file:
-            return peek_into(file)
-    except OSError:
-        return State.UNREADABLE, None
-
-
 def peek_into(file: BinaryIO) -> tuple[State, dict[str, Any] | None]:
-    """``peek`` of an open file. Raises OSError."""
+    """What an open file's last bytes say: its state, and its summary where one is intact. Raises OSError."""
     size = file.seek(0, 2)
     tail = _read_tail(file, size, _USUAL_TAIL)
     found = _parse(tail, size)

@@ -49,7 +49,12 @@ def is_versioned(name: str) -> bool:
 
 def is_plain(name: str) -> bool:
     """Whether this is a bare file name: what a checkpoint says of itself must not lead out of its folder."""
-    return name.endswith(SUFFIX) and not name.startswith(".") and not set(name) & set("/\\:\0")
+    return name.endswith(SUFFIX) and stays_inside(name)
+
+
+def stays_inside(name: str) -> bool:
+    """Whether a folder or file that is called so lies where it is put: a run's id becomes part of such names."""
+    return not name.startswith(".") and not set(name) & set("/\\:\0")
 
 
 def free(folder: Path, name: str) -> Path:

@@ -125,6 +125,7 @@ def _well_formed(run: Run) -> bool:
     inside = ".." not in into and (not run.pending_files or into[:1] == (names.SET_ASIDE,))
     return (
         all(isinstance(text, str) for text in texts)
+        and names.stays_inside(run.run)
         and plain.is_count(run.branch)
         and len(run.lineage) == run.branch
         and inside

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ganguard.errors import UsageError
-from ganguard.store import envelope, plain
+from ganguard.store import envelope, names, plain
 from ganguard.store.pair import Pair
 
 Lineage = tuple[tuple[int, int], ...]  # (step, epochs finished) for each earlier branch
@@ -133,10 +133,11 @@ def score_kind(score: Mapping[str, Any]) -> str:
 # What a summary can do without, the least needed first.
 _CAN_BE_SPARED: dict[str, Any] = {"config": None, "means": {}, "versions": {}, "best": None, "score": None}
 _KNOWN = tuple(f.name for f in fields(Summary))
-_TEXTS = ("name", "run", "saved_at", "host", "parent", "digest")
+_TEXTS = ("name", "saved_at", "host", "parent", "digest")
 _CHECKS: dict[str, plain.Check] = {
     **dict.fromkeys(("branch", "epoch", "batch", "samples", "step", "images", "bytes"), plain.is_count),
     **dict.fromkeys(_TEXTS, plain.is_text),
+    "run": plain.all_of(plain.is_text, names.stays_inside),
     **dict.fromkeys(("finite", "milestone"), lambda value: isinstance(value, bool)),
     **dict.fromkeys(("score", "best"), plain.or_none(plain.is_score)),
     "means": plain.table_of(plain.is_number),

@@ -17,7 +17,7 @@ from ganguard.reports.console import counted, duration, size
 from ganguard.savings import Savings
 from ganguard.snapshot import File
 from ganguard.store import commit, envelope, runfile
-from ganguard.store.catalog import Entry
+from ganguard.store.catalog import Catalog, Entry
 from ganguard.store.commit import Checkpoint
 from ganguard.store.durable import free_bytes, make_folder, reason
 from ganguard.store.envelope import HashingFile
@@ -125,11 +125,18 @@ class Saver:
         folder = self.shelf.folder
         gone = not self.shelf.run_file.exists()
         if gone:
-            self.say(f"What was in {folder} has vanished, the older checkpoints too; saving there all the same.")
+            self._tell_what_vanished()
             make_folder(folder)
         self.lock.reassert()
         if gone:
             runfile.write(self.shelf, self.run)
+
+    def _tell_what_vanished(self) -> None:
+        shelf = self.shelf
+        if Catalog.of(shelf).entries:
+            self.say(f"{shelf.run_file} has vanished; it is written anew.")
+        else:
+            self.say(f"What was in {shelf.folder} has vanished, the older checkpoints too; saving there all the same.")
 
     def _succeeded(self, saved: Checkpoint, remark: str, seconds: float) -> None:
         head, again = saved.head, "Saving works again: " if self.failing else ""

@@ -392,6 +392,35 @@ def test_law_8_a_save_that_lacks_room_waits_for_a_cleanup_that_is_under_way(tmp_
         assert ran.steps() == [6]
 
 
+@pytest.mark.parametrize("step_that_fails", ["point_all", "prune"])
+def test_law_8_what_failed_there_is_called_by_its_name(ran, monkeypatch, step_that_fails):
+    def broken(*_words, **_more):
+        raise OSError(errno.EIO, "Input/output error")
+
+    home = {"point_all": housekeeping.aliases, "prune": housekeeping.removal}[step_that_fails]
+    monkeypatch.setattr(home, step_that_fails, broken)
+    ran.to(2)
+    assert bool(ran.told("Fixed names were not moved on: the disk")) == (step_that_fails == "point_all")
+    assert bool(ran.told("Old checkpoints were not cleaned up: the disk")) == (step_that_fails == "prune")
+
+
+@pytest.mark.parametrize("all_of_it", [True, False])
+def test_what_has_vanished_is_told_as_it_is(ran, all_of_it):
+    def at(step):
+        if step == 3:
+            while any(thread.name == "ganguard-housekeeping" for thread in threading.enumerate()):
+                time.sleep(0.01)
+            for path in [*ran.folder.glob("*.pth")] * all_of_it + [ran.folder / "run.json"]:
+                path.chmod(0o666)
+                path.unlink()
+
+    ran.to(3, at, keep=9)
+    assert len(ran.told("the older checkpoints too")) == all_of_it
+    assert len(ran.told("run.json has vanished; it is written anew")) == (not all_of_it)
+    assert (ran.folder / "run.json").exists()
+    assert ran.steps() == ([3] if all_of_it else [1, 2, 3])
+
+
 def test_law_8_nothing_that_goes_wrong_there_is_hidden_or_ends_the_run(ran, tmp_path, monkeypatch):
     def broken(*_words, **_more):
         raise ZeroDivisionError("no")

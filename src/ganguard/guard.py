@@ -133,6 +133,11 @@ class Guard:
         return self._course.position.epoch + 1
 
     @property
+    def newest(self) -> Path | None:
+        """The newest checkpoint; until the run has saved one, the file that it goes on from."""
+        return self._session.newest
+
+    @property
     def batch(self) -> int:
         """Batches done in the epoch under way."""
         return self._course.position.batch
@@ -195,9 +200,8 @@ class Guard:
             try:
                 self._session.enter(undo)
             except OSError as error:
-                raise SaveFailed(
-                    f"{error.filename or self.folder}: {why(error)}. Nothing was lost; mend that first."
-                ) from error
+                where = error.filename or self.folder
+                raise SaveFailed(f"{where}: {why(error)}. Nothing was lost; mend that first.") from error
             self._entered = undo.pop_all()
         try:
             self._session.keeper.honour_stop()  # one may have been asked for since

@@ -85,6 +85,11 @@ class Session:
     def entered(self) -> bool:
         return self._keeper is not None
 
+    @property
+    def newest(self) -> Path | None:
+        newest = self._keeper.saver.newest if self._keeper else None
+        return newest.path if newest else None
+
     def check(self) -> None:
         """Look at the parts before anything is touched. Raises UsageError."""
         state.check_parts(self._parts)

@@ -238,6 +238,8 @@ def test_a_demanded_checkpoint_that_is_not_there_names_the_runs_that_are(trained
     assert code == 3
     code, said = type_(printed(text, f"cats (in epoch 2, on {trained}/a/cats). To name it"))
     assert (code, "resumed from step 4" in said) == (0, True), said
+    code, text = type_("generate", "--count", 1)  # nothing is said of a run, and there is one
+    assert (code, "1 image of" in text) == (0, True), text
     code, text = type_("generate", "--data-dir", "fish", "--count", 1)
     assert code == 3
     code, said = type_(printed(text, f"cats (in epoch 3, on {trained}/a/cats). To name it"))
@@ -309,6 +311,26 @@ def test_a_conditional_run_that_begins_where_others_lie_names_them_and_how_to_go
     assert (code, "On these very images: x/checkpoints" in text) == (0, True), text
     code, said = type_(printed(text, f"x/checkpoints (in epoch 1, on {tmp_path}/cars). To go on with it"))
     assert (code, "resumed from step 3" in said) == (0, True), said
+
+
+def test_a_run_whose_checkpoints_are_gone_does_not_begin_from_zero_beside_its_backup(type_, tmp_path):
+    draw(tmp_path / "pets", seed=1, classes=("cats", "dogs"))
+    words = ("--data", "pets", *TINY_GAN)
+    assert type_(*words, 1, command=cgan)[0] == 0
+    (tmp_path / "checkpoint_backups").mkdir()
+    backup = shutil.copy(tmp_path / "checkpoints/checkpoint_epoch_001.pth", tmp_path / "checkpoint_backups/kept.pth")
+    for path in (tmp_path / "checkpoints").glob("*.pth"):
+        remove(path)
+    for more in ((), ("--resume",)):
+        code, text = type_(*words, 2, *more, command=cgan)
+        assert code == 3
+        found = re.findall(r"--checkpoint-path \S+", text)
+    code, text = type_(*words, 1, *shlex.split(found[0]), command=cgan)
+    assert (code, f"the newest checkpoint is {backup}" in text) == (0, True), (
+        text
+    )  # none was saved: nothing was left to do
+    code, text = type_(*words, 2, command=cgan)
+    assert (code, "resumed from step 3" in text) == (0, True), text
 
 
 def test_a_new_run_beside_backups_names_them(trained, type_):

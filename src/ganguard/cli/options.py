@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import sys
 import types
 import typing
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,14 +29,26 @@ def flag(name: str) -> str:
 class Parser(argparse.ArgumentParser):
     """Answers a mistake with one sentence."""
 
+    _typed: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's own; an empty word means nothing, least of all the current folder."""
+        self._typed = sys.argv[1:] if args is None else list(args)
+        for before, word in itertools.pairwise(("", *self._typed)):
+            if not word.strip() or (word.startswith("--") and word.endswith("=")):
+                self.error(f"nothing is given{f' for {before}' if before.startswith('--') else ''}: {word!r}")
+        return super().parse_known_args(args, namespace)
+
     def _print_message(self, message: str, file: Any = None) -> None:
         """Help, usage and errors go where all else is printed; argparse knows nothing of encodings."""
         console.say_all(message.splitlines(), stream=file or sys.stderr)
 
     def error(self, message: str) -> NoReturn:
         message = one_line(message)  # it may quote what was typed
-        words = message.removeprefix("unrecognized arguments: ").split() if "unrecognized" in message else []
-        unknown = next(iter(words), "")
+        words = (word.partition("=")[0] for word in self._typed if word.startswith("--"))
+        unknown = next((word for word in words if word not in self._option_string_actions), "")
+        if "are required" in message or "is required" in message:
+            message = f"unrecognized arguments: {unknown}" if unknown else message
         close = difflib.get_close_matches(unknown, self._option_string_actions, n=1) if unknown else []
         hint = f" Did you mean {close[0]}?" if close else ""
         self.exit(EXIT_USAGE, f"{self.prog}: {message}.{hint} All options: {self.prog} --help")
@@ -64,7 +77,7 @@ def add_options(parser: argparse.ArgumentParser, config: type[Any]) -> None:
             continue
         choices = item.metadata["choices"]
         metavar = item.metadata["metavar"] or ("{" + ",".join(map(str, choices)) + "}" if choices else _metavar(kind))
-        parser.add_argument(flag(item.name), type=kind, choices=choices or None, metavar=metavar, **arguments)
+        parser.add_argument(flag(item.name), type=_read_by(kind), choices=choices or None, metavar=metavar, **arguments)
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +91,18 @@ def _kind(hint: Any) -> tuple[type, bool]:
     if isinstance(hint, types.UnionType):
         return next(t for t in hint.__args__ if t is not type(None)), True
     return hint, False
+
+
+def _read_by(kind: type) -> Callable[[str], Any]:
+    """What reads an option; its name is what argparse says that a value is not."""
+    if kind in (int, float, str):
+        return kind
+
+    def read(text: str) -> Any:
+        return kind(text)
+
+    read.__name__ = "list of whole numbers"
+    return read
 
 
 def _metavar(kind: type) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,12 @@ def _interruptible(words: Sequence[str], prog: str, constants: Mapping[str, Any]
         return EXIT_SIGNAL_BASE + signal.SIGINT
 
 
+def _whose(typed: ProganConfig, *, said: bool) -> ProganConfig:
+    """With the name of the run that is meant; where nothing was ``said`` of it, and there is one only, that."""
+    runs = [] if said else runs_beside.progressive_in(typed.weights_dir)
+    return replace(typed, run_name=runs[0].name) if len(runs) == 1 else runs_beside.settled(typed)
+
+
 def _file(config: ProganConfig, typed: Path | None) -> Path:
     """The generator's file that was typed, or the newest of the data folder.
 
@@ -112,8 +119,8 @@ def _generate(words: Sequence[str], prog: str, constants: Mapping[str, Any]) -> 
     with running.loading_libraries():
         from ganguard.training import devices, generate, progan_pictures
     devices.use_threads(asked.threads)
-    typed: ProganConfig = options.merge(ProganConfig, vars(asked), progan.without_sizes(edited(constants)))
-    config = runs_beside.settled(typed)
+    given = {**progan.without_sizes(edited(constants)), **vars(asked)}
+    config = _whose(options.merge(ProganConfig, given), said=not given.keys().isdisjoint(("data_dir", "run_name")))
     file = _file(config, asked.checkpoint)
     generator = progan_pictures.open_generator(file, say=console.say).to(devices.best_for(asked.device))
     for note in generator.origin.notes:

@@ -59,6 +59,12 @@ def plan(where: Path | Shelf, request: Request, *, verified: bool = True) -> Pla
 
 def _from_zero(there: Catalog, run: Run, met: Search, request: Request) -> Plan:
     """A run without a checkpoint. Second files whose first is not there are none, but are kept all the same."""
+    if own := [e for e in elsewhere(there.shelf) if e.summary and e.summary.run == run.run]:
+        raise NoCheckpoint(
+            f"{there.shelf} belongs to run {run.run}, of which it holds no checkpoint, and a whole one lies elsewhere.",
+            f"To go on from that:  {naming(own[-1].path)}",
+            "To start afresh:  --no-checkpoint",
+        )
     orphans = {entry.path for entry in there.orphans}
     only_orphans = all(entry.path in orphans for entry in there.entries)
     if request.required or not only_orphans:
@@ -141,7 +147,8 @@ def _refuse_to_start_from_zero(there: Catalog, run: Run | None, met: Search, *, 
             whose = f" of {there.shelf.pair.name}" if there.shelf.pair else ""
             raise NoCheckpoint(
                 f"There is no checkpoint{whose} in {there.shelf.folder}, and one is demanded: without that a new run "
-                "starts."
+                "starts.",
+                *_elsewhere(there.shelf),
             )
         return
     search.require_all_readable(there)

@@ -38,6 +38,7 @@ from ganguard.training.cgan_samples import FixedLatents, grid_columns
 from ganguard.training.cgan_step import CganStep, make_optimizers, scale_learning_rates
 from ganguard.training.devices import choose_device
 from ganguard.training.objectives import make_objective
+from ganguard.training.run_reports import where_newest
 from ganguard.training.schedules import linear_decay
 
 
@@ -199,7 +200,7 @@ class CganTraining:
                 for epoch in guard.epochs(config.epochs):
                     self._train_epoch(guard, loader, line, reports)
                     reports.epoch_ended(epoch)
-        console.say(f"Finished: {console.counted(config.epochs, 'epoch')}; the newest checkpoint is in {guard.folder}.")
+        console.say(f"Finished: {console.counted(guard.epoch - 1, 'epoch')}; {where_newest(guard)}")
 
     def _reports(self, guard: Guard, line: TrainingLine) -> CganReports:
         return CganReports(

@@ -38,7 +38,7 @@ from ganguard.training.progan_samples import FixedLatents, grid_shape, real_imag
 from ganguard.training.progan_schedule import Phase, Schedule, Stage, frozen, in_epochs, in_images
 from ganguard.training.progan_step import HALF_LIFE_IMAGES, Growth, ProgressiveStep, Weights, make_optimizers
 from ganguard.training.progan_trial import Trials
-from ganguard.training.run_reports import RunReports, own_run
+from ganguard.training.run_reports import RunReports, own_run, where_newest
 
 
 def schedule_of(config: ProganConfig, growth: Growth, *, images: int, seen: int) -> Schedule:
@@ -110,6 +110,7 @@ class ProganTraining:
         self._config = config = replace(config, pixel_range=range_to_use(config.pixel_range, before))
         self._request = request
         self._say = say
+        self._speed = 0.0  # images a second in the latest epoch
         self._check = check
         self._saving_signals = ON_USR1[config.on_usr1]
         with early.preparing(self._saving_signals):
@@ -222,7 +223,7 @@ class ProganTraining:
                         self._say = line.say
                         self._train_level(guard, schedule, phase, last, line)
                     self._say = plain
-        console.say(f"Finished: {size_of(schedule.last_level)} px; the newest checkpoint is in {guard.folder}.")
+        console.say(f"Finished: {size_of(schedule.last_level)} px; {where_newest(guard)}")
 
     def _reports(self, guard: Guard) -> RunReports:
         logs = Path(self._config.logs_dir) / f"progan_{self._config.layout.name}_{own_run(guard.run)}"
@@ -289,8 +290,8 @@ class ProganTraining:
                 break  # a level that is counted in images ends within a pass
         if latest:
             float(latest["loss_d"])  # waits for the device
-            speed = (guard.images - seen_before) / watch.seconds
-            guard.log(images_per_second=speed, image_size=size_of(phase.level))
+            self._speed = (guard.images - seen_before) / watch.seconds
+            guard.log(images_per_second=self._speed, image_size=size_of(phase.level))
 
     def _loader(self, level: int) -> DataLoader[Any]:
         config, images = self._config, self._pyramid.level(size_of(level))
@@ -332,4 +333,4 @@ class ProganTraining:
             line.say(f"The samples of epoch {epoch} were not written: {why(error)}. Training goes on.")
             return
         self._shown.samples(path)
-        line.say(f"epoch {epoch}: alpha {stage.alpha:.2f}, {line.images_per_second:.0f} images/s, samples in {path}")
+        line.say(f"epoch {epoch}: alpha {stage.alpha:.2f}, {self._speed:.0f} images/s, samples in {path}")

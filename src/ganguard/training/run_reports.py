@@ -76,3 +76,11 @@ class RunReports:
 def own_run(run: str) -> str:
     """The run that a branch came from, whose journal and curves it goes on in."""
     return run.partition("_branch_")[0]
+
+
+def where_newest(guard: Guard) -> str:
+    """The end of a sentence: a start that had nothing left to do may have begun from a file elsewhere."""
+    newest = guard.newest
+    if newest is not None and guard.folder.absolute() not in newest.absolute().parents:
+        return f"the newest checkpoint is {newest}."
+    return f"the newest checkpoint is in {guard.folder}."

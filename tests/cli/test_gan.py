@@ -110,7 +110,7 @@ def test_a_mistake_gets_one_message_and_the_right_code(tmp_path, words, code, me
 
 @pytest.mark.parametrize(
     ("toml", "message"),
-    [("epocs = 3", "Did you mean epochs"), ("epochs = 'three'", "type int"), ("epochs = ", "not TOML")],
+    [("epocs = 3", "Did you mean epochs"), ("epochs = 'three'", "takes a whole number"), ("epochs = ", "not TOML")],
 )
 def test_a_mistake_in_the_config_file(tmp_path, toml, message):
     (tmp_path / "my.toml").write_text(toml)

@@ -159,7 +159,7 @@ def test_generators_are_found_by_their_bare_names_and_by_their_folder(trained, a
     ("words", "code", "message"),
     [
         (["--batch-sizes", "16,0"], 2, "BATCH_SIZES (--batch-sizes) takes 1 to 9 numbers of at least 1"),
-        (["--batch-sizes", "many"], 2, "invalid Numbers value"),
+        (["--batch-sizes", "many"], 2, "invalid list of whole numbers value"),
         (["--img-size", "48"], 2, "invalid choice"),
         (["--resume", "--branch"], 2, "--branch"),
         (["--batch-size", "3"], 2, "Did you mean --batch-sizes?"),

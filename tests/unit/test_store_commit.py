@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -269,3 +270,22 @@ def test_leftovers_of_an_interrupted_write_go_and_nothing_else(tmp_path):
     assert durable.clear_temporaries(tmp_path) == 2
     assert [p.name for p in tmp_path.iterdir()] == [entry.path.name]
     assert resume.plan(tmp_path, resume.Request()).start.path == entry.path
+
+
+def test_a_folder_is_flushed_on_every_system(tmp_path):
+    """And one that cannot be is an error, so that it is told."""
+    durable.sync_folder(tmp_path)
+    with pytest.raises(OSError, match="nowhere"):
+        durable.sync_folder(tmp_path / "nowhere")
+
+
+def test_a_picture_takes_its_name_although_another_program_holds_that_for_a_moment(tmp_path):
+    """A viewer, or a virus scanner: Windows refuses the rename until it is closed."""
+    (tmp_path / "grid.png").write_bytes(b"old")
+    held = (tmp_path / "grid.png").open("rb")
+    threading.Timer(0.3, held.close).start()
+    with durable.appearing(tmp_path / "grid.png") as temporary:
+        temporary.write_bytes(b"new")
+    assert (tmp_path / "grid.png").read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
+    held.close()

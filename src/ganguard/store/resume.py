@@ -59,16 +59,16 @@ def plan(where: Path | Shelf, request: Request, *, verified: bool = True) -> Pla
 
 def _from_zero(there: Catalog, run: Run, met: Search, request: Request) -> Plan:
     """A run without a checkpoint. Second files whose first is not there are none, but are kept all the same."""
+    orphans = {entry.path for entry in there.orphans}
+    only_orphans = all(entry.path in orphans for entry in there.entries)
+    if request.required or not only_orphans:
+        _refuse_to_start_from_zero(there, run, met, required=bool(request.required))
     if own := [e for e in elsewhere(there.shelf) if e.summary and e.summary.run == run.run]:
         raise NoCheckpoint(
             f"{there.shelf} belongs to run {run.run}, of which it holds no checkpoint, and a whole one lies elsewhere.",
             f"To go on from that:  {naming(own[-1].path)}",
             "To start afresh:  --no-checkpoint",
         )
-    orphans = {entry.path for entry in there.orphans}
-    only_orphans = all(entry.path in orphans for entry in there.entries)
-    if request.required or not only_orphans:
-        _refuse_to_start_from_zero(there, run, met, required=bool(request.required))
     # A new id, so that nothing of the run that lost its checkpoints is written over.
     gone = f"{there.shelf} belongs to run {run.run}, of which it holds no checkpoint; a new run begins."
     return Plan(

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 
 from ganguard import state
-from ganguard.store import aliases, commit, durable, envelope
+from ganguard.store import aliases, body, commit, durable, envelope
 from ganguard.store.envelope import HashingFile
 from ganguard.store.summary import Kind, Summary
 
@@ -69,7 +69,7 @@ def our_save(payload: dict[str, torch.Tensor], folder: Path, step: int) -> Path:
 
 def our_load(path: Path) -> None:
     envelope.verify(path)
-    state.load_file(path)
+    body.load_file(path)
 
 
 def settled() -> None:

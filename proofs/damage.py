@@ -112,7 +112,6 @@ def flipped(whole: bytes, offset: int, bit: int) -> bytes:
 
 
 def is_noticed(path: Path, older: Path) -> bool:
-    envelope.peek(path)
     catalog.scan(path.parent)
     try:
         envelope.verify(path)

@@ -268,9 +268,12 @@ def remove(there: Catalog, entry: Entry, survivors: Sequence[Entry], *, tag: str
 
 def _files_of(there: Catalog, head: Entry, survivors: Sequence[Entry]) -> list[Entry]:
     """A head, and those of its companions that no survivor beside it needs."""
-    beside = (e for e in survivors if e.summary and _lies_in(there.shelf, e))
-    needed = {c.digest for e in beside if e.summary for c in e.summary.companions}
-    return [head, *(c for c in there.companions(head) if c.digest not in needed)]
+    seconds = {c.digest: c for c in there.companions(head)}
+    for entry in survivors if seconds else ():
+        shared = [c.digest for c in entry.summary.companions if c.digest in seconds] if entry.summary else []
+        if shared and _lies_in(there.shelf, entry):  # asked of few: it costs the system's time
+            seconds = {digest: c for digest, c in seconds.items() if digest not in shared}
+    return [head, *seconds.values()]
 
 
 def _lies_in(shelf: Shelf, entry: Entry) -> bool:

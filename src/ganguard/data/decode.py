@@ -207,14 +207,14 @@ def _without_pillows_limit() -> Iterator[None]:
 @contextlib.contextmanager
 def _room(opened: Image.Image, channels: int, max_pixels: int, image_size: int) -> Iterator[int]:
     """Refuse an image that is too large; where it is large, decode no other large one meanwhile. Gives its side."""
-    side, pixels = min(opened.size), opened.width * opened.height
-    if pixels > max_pixels:
-        raise DamagedImage(f"too large: {opened.width:,} x {opened.height:,} pixels; --max-pixels {pixels} takes it")
     width, height = opened.size
+    pixels = width * height
+    if pixels > max_pixels:
+        raise DamagedImage(f"too large: {width:,} x {height:,} pixels; --max-pixels {pixels} takes it")
     needed = _drafted(opened, image_size) if image_size and pixels > _DRAFT_ABOVE else 0
     needed += opened.width * opened.height * (_bytes_a_pixel(opened, channels) if pixels > _LARGE_PIXELS else 0)
     if needed <= _LARGE_BYTES:
-        yield side
+        yield min(width, height)
         return
     with _large:
         free = memory.available()
@@ -223,7 +223,7 @@ def _room(opened: Image.Image, channels: int, max_pixels: int, image_size: int) 
                 f"its {width:,} x {height:,} pixels take {needed / 1e9:.1f} GB to decode, and "
                 f"{free / 1e9:.1f} GB are free; --max-pixels {pixels - 1} leaves it out"
             )
-        yield side
+        yield min(width, height)
 
 
 def _drafted(opened: Image.Image, image_size: int) -> int:

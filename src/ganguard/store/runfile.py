@@ -102,8 +102,8 @@ def _read(file: Path) -> Run | None:
         return None
 
 
-def shelves(folder: Path) -> list[Shelf]:
-    """Every run's shelf in a folder, by what the runs and the checkpoints say of themselves; one where nothing does."""
+def shelves_of_pairs(folder: Path) -> list[Shelf]:
+    """The shelf of every run of pairs in a folder, by what the runs and the checkpoints say of themselves."""
     pairs: dict[str, Pair] = {}
     everything = Catalog.all_in(folder).entries
     for entry in newest_first(e for e in everything if e.summary):
@@ -111,7 +111,12 @@ def shelves(folder: Path) -> list[Shelf]:
             pairs.setdefault(entry.summary.pair.key, entry.summary.pair)
     recorded = (_read(file) for file in sorted(folder.glob("run_*.json")))
     pairs |= {run.pair.key: run.pair for run in recorded if run and run.pair}
-    found = [Shelf(folder, pairs[key]) for key in sorted(pairs)]
+    return [Shelf(folder, pairs[key]) for key in sorted(pairs)]
+
+
+def shelves(folder: Path) -> list[Shelf]:
+    """Every run's shelf in a folder, that of single files too; that alone where nothing tells of any."""
+    found = shelves_of_pairs(folder)
     single = Shelf(folder)
     rest = [e for e in Catalog.of(single).entries if not any(s.holds(e.path, e.state, e.summary) for s in found)]
     return [*found, single] if rest or not found or single.run_file.exists() else found

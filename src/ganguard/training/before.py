@@ -1,13 +1,15 @@
-"""The settings of the checkpoint that a training goes on from, known before anything is decoded."""
+"""What is known before anything is decoded: the settings of the checkpoint to go on from, a sketch of the images."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from ganguard import restoring
 from ganguard.data.pixel_range import AUTO, FULL
+from ganguard.data.sketch import Sketch
+from ganguard.data.sources import Listing, Source
 from ganguard.store import resume
 from ganguard.store.resume import Request
 from ganguard.store.shelf import Shelf
@@ -33,6 +35,14 @@ def settings_before(
     stored = {name: value for name, value in before.items() if name in structural}
     restoring.require_settings(start.path.name, stored, asked, frozenset(), named=request.file is not None)
     return before
+
+
+def sketch_to_record(source: Source, listing: Listing, check: Callable[[Sketch], None] | None) -> str:
+    """The sketch of the images, as a checkpoint holds it; ``check`` may refuse them."""
+    sketch = Sketch(source, listing.entries)
+    if check is not None:
+        check(sketch)
+    return sketch.text
 
 
 def range_to_use(asked: str, before: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ from ganguard.store.resume import Request
 from ganguard.store.scheduled import plan_of
 from ganguard.store.shelf import Shelf
 from ganguard.training import failing, run_names, runs_beside
-from ganguard.training.before import range_to_use, settings_before
+from ganguard.training.before import range_to_use, settings_before, sketch_to_record
 from ganguard.training.cgan_config import NOT_OF_THE_RUN, STRUCTURAL, CganConfig
 from ganguard.training.cgan_data import open_data
 from ganguard.training.cgan_reports import CganReports
@@ -38,6 +38,7 @@ from ganguard.training.cgan_samples import FixedLatents, grid_columns
 from ganguard.training.cgan_step import CganStep, make_optimizers, scale_learning_rates
 from ganguard.training.devices import choose_device
 from ganguard.training.objectives import make_objective
+from ganguard.training.parts import parts_of
 from ganguard.training.run_reports import where_newest
 from ganguard.training.schedules import linear_decay
 
@@ -80,10 +81,7 @@ class CganTraining:
 
     def _listed(self, source: Source, listing: Listing) -> None:
         """Refuse, before anything is decoded, other images and networks that do not fit."""
-        sketch = Sketch(source, listing.entries)
-        if self._check is not None:
-            self._check(sketch)
-        self._sketch = sketch.text
+        self._sketch = sketch_to_record(source, listing, self._check)
         self._build_networks(listing)
         restoring.require_older_fits(Shelf(self._folder), self._request, self._parts)
 
@@ -116,13 +114,7 @@ class CganTraining:
         self._critic = build_critic(self._spec, spectral=preset.spectral).to(self._device)
         self._average = GeneratorAverage(self._generator)
         self._optimizers = make_optimizers(self._generator, self._critic, preset)
-        self._parts = {
-            "generator": self._generator,
-            "critic": self._critic,
-            "opt_g": self._optimizers[0],
-            "opt_d": self._optimizers[1],
-            "ema": self._average,
-        }
+        self._parts = parts_of(self._generator, self._critic, self._optimizers, self._average)
 
     def _build(self) -> None:
         config, preset = self._config, self._preset

@@ -31,8 +31,9 @@ from ganguard.store.resume import Request
 from ganguard.store.scheduled import plan_of
 from ganguard.store.shelf import Shelf
 from ganguard.training import failing, progan_start, run_names, runs_beside
-from ganguard.training.before import range_to_use, settings_before
+from ganguard.training.before import range_to_use, settings_before, sketch_to_record
 from ganguard.training.devices import choose_device
+from ganguard.training.parts import parts_of
 from ganguard.training.progan_config import NOT_OF_THE_RUN, STRUCTURAL, ProganConfig
 from ganguard.training.progan_samples import FixedLatents, grid_shape, real_images, save_samples
 from ganguard.training.progan_schedule import Phase, Schedule, Stage, frozen, in_epochs, in_images
@@ -120,10 +121,7 @@ class ProganTraining:
             self._pyramid = _open_data(config, say, self._listed)
 
     def _listed(self, source: Source, listing: Listing) -> None:
-        sketch = Sketch(source, listing.entries)
-        if self._check is not None:
-            self._check(sketch)
-        self._sketch = sketch.text
+        self._sketch = sketch_to_record(source, listing, self._check)
 
     def _build(self) -> None:
         config = self._config
@@ -146,15 +144,8 @@ class ProganTraining:
             piece=1,
             fewer=self._fewer,
         )
-        self._parts = {
-            "generator": self._generator,
-            "critic": self._critic,
-            "opt_g": self._optimizers[0],
-            "opt_d": self._optimizers[1],
-            "ema": self._average,
-            "fixed": self._fixed,
-            "growth": self._growth,
-        }
+        self._parts = parts_of(self._generator, self._critic, self._optimizers, self._average)
+        self._parts |= {"fixed": self._fixed, "growth": self._growth}
 
     @property
     def _settings(self) -> dict[str, Any]:

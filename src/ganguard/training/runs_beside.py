@@ -82,15 +82,9 @@ def _runs(shelves: Iterable[Shelf], unusable: list[CheckpointError]) -> Iterator
             yield RunBeside(shelf, start.summary, settings)
 
 
-def _shelves(weights: str) -> list[Shelf]:
-    """The pairs in a folder of weights, by their checkpoints and by their runs' files."""
-    folder = Path(weights)
-    return [shelf for shelf in runfile.shelves(folder) if shelf.pair] if folder.is_dir() else []
-
-
 def progressive_in(weights: str, unusable: list[CheckpointError] | None = None) -> list[RunBeside]:
     """The progressive GANs' runs in a folder of weights; what keeps others from being used goes to ``unusable``."""
-    found = _runs(_shelves(weights), [] if unusable is None else unusable)
+    found = _runs(runfile.shelves_of_pairs(Path(weights)), [] if unusable is None else unusable)
     return [run for run in found if run.config.get("network") == "progan"]
 
 
